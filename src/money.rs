@@ -1,0 +1,209 @@
+//! Exact money: amounts in decimals from end to end, never a float.
+//!
+//! An [`Amount`] has at most 12 decimals and 16 digits before the point, as the database's
+//! `NUMERIC(28,12)` has. A price has at most 6 decimals per million tokens, so that every charge
+//! (tokens × price ÷ 1,000,000) is exact and nothing is rounded before the invoice line.
+
+use std::{fmt, str::FromStr};
+
+use rust_decimal::Decimal;
+use thiserror::Error;
+
+/// Decimals an amount can hold; `NUMERIC(28,12)` in the database.
+pub const AMOUNT_DECIMALS: u32 = 12;
+/// The largest magnitude an amount can have: 10^16 − 1 whole units.
+const AMOUNT_LIMIT: i64 = 10_000_000_000_000_000;
+
+/// Why a text or a decimal is not an amount of money.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum MoneyError {
+    /// Not a plain decimal such as `12.50`.
+    #[error("{0:?} is not a decimal number; write it like 12.50")]
+    NotADecimal(String),
+    /// More than [`AMOUNT_DECIMALS`] decimals.
+    #[error("{0} has more than {AMOUNT_DECIMALS} decimals")]
+    TooManyDecimals(Decimal),
+    /// Ten quadrillion or more.
+    #[error("{0} is beyond the largest amount, {AMOUNT_LIMIT}")]
+    TooLarge(String),
+    /// Not three capital letters.
+    #[error("{0:?} is not an ISO 4217 currency code such as USD")]
+    NotACurrency(String),
+}
+
+/// An amount of money in the account's currency, exact to 12 decimals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Amount(Decimal);
+
+impl Amount {
+    /// Nothing.
+    pub const ZERO: Self = Self(Decimal::ZERO);
+
+    /// Takes a decimal that has at most 12 decimals and 16 digits before the point.
+    ///
+    /// # Errors
+    /// [`MoneyError::TooManyDecimals`] and [`MoneyError::TooLarge`].
+    pub fn new(value: Decimal) -> Result<Self, MoneyError> {
+        let value = value.normalize();
+        if value.scale() > AMOUNT_DECIMALS {
+            return Err(MoneyError::TooManyDecimals(value));
+        }
+        if value.abs() >= Decimal::from(AMOUNT_LIMIT) {
+            return Err(MoneyError::TooLarge(value.to_string()));
+        }
+        Ok(Self(value))
+    }
+
+    /// The decimal inside.
+    #[must_use]
+    pub const fn decimal(self) -> Decimal {
+        self.0
+    }
+
+    /// Whether it is above zero.
+    #[must_use]
+    pub fn is_positive(self) -> bool {
+        self.0 > Decimal::ZERO
+    }
+
+    /// Whether it is below zero.
+    #[must_use]
+    pub fn is_negative(self) -> bool {
+        self.0 < Decimal::ZERO
+    }
+
+    /// Whether it is nothing.
+    #[must_use]
+    pub fn is_zero(self) -> bool {
+        self.0.is_zero()
+    }
+
+    /// The sum, or `None` beyond the largest amount.
+    #[must_use]
+    pub fn checked_add(self, other: Self) -> Option<Self> {
+        self.0.checked_add(other.0).and_then(|sum| Self::new(sum).ok())
+    }
+
+    /// The difference, which may be negative, or `None` beyond the largest amount.
+    #[must_use]
+    pub fn checked_sub(self, other: Self) -> Option<Self> {
+        self.0.checked_sub(other.0).and_then(|difference| Self::new(difference).ok())
+    }
+
+    /// The sum, held at the largest amount. For limits and reservations, where more than can be
+    /// paid is as good as the most that can be.
+    #[must_use]
+    pub fn saturating_add(self, other: Self) -> Self {
+        self.checked_add(other).unwrap_or_else(Self::largest)
+    }
+
+    /// The difference, but never below zero.
+    #[must_use]
+    pub fn minus_to_zero(self, other: Self) -> Self {
+        self.checked_sub(other).filter(|difference| !difference.is_negative()).unwrap_or_default()
+    }
+
+    /// The largest amount there is.
+    #[must_use]
+    pub fn largest() -> Self {
+        Self(Decimal::from(AMOUNT_LIMIT - 1))
+    }
+}
+
+impl FromStr for Amount {
+    type Err = MoneyError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let digits = text.strip_prefix('-').unwrap_or(text);
+        let plain = digits.starts_with(|first: char| first.is_ascii_digit())
+            && digits.ends_with(|last: char| last.is_ascii_digit())
+            && digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        if !plain || digits.len() > 40 {
+            return Err(MoneyError::NotADecimal(text.chars().take(60).collect()));
+        }
+        let value = Decimal::from_str_exact(text)
+            .map_err(|_| MoneyError::NotADecimal(text.chars().take(60).collect()))?;
+        Self::new(value)
+    }
+}
+
+impl fmt::Display for Amount {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.normalize().fmt(formatter)
+    }
+}
+
+/// A currency by its ISO 4217 code. Amounts of different currencies never meet in one transfer.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Currency([u8; 3]);
+
+impl Currency {
+    /// The US dollar, the currency of an account that names none.
+    pub const USD: Self = Self(*b"USD");
+
+    /// The three letters.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        // Only ASCII capitals ever get in.
+        std::str::from_utf8(&self.0).unwrap_or("XXX")
+    }
+}
+
+impl FromStr for Currency {
+    type Err = MoneyError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.as_bytes() {
+            &[a, b, c] if [a, b, c].iter().all(u8::is_ascii_uppercase) => Ok(Self([a, b, c])),
+            _ => Err(MoneyError::NotACurrency(text.chars().take(20).collect())),
+        }
+    }
+}
+
+impl fmt::Display for Currency {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.code())
+    }
+}
+
+impl fmt::Debug for Currency {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_amount_keeps_twelve_decimals_and_refuses_a_thirteenth() {
+        let smallest: Amount = "0.000000000001".parse().unwrap();
+        assert_eq!(smallest.to_string(), "0.000000000001");
+        assert!(matches!(
+            "0.0000000000001".parse::<Amount>(),
+            Err(MoneyError::TooManyDecimals(_))
+        ));
+    }
+
+    #[test]
+    fn what_is_not_a_plain_decimal_is_refused() {
+        for text in ["", " 1", "1,5", "1e3", "NaN", "+1", ".5", "5.", "--1", "1.2.3", "١"] {
+            assert!(text.parse::<Amount>().is_err(), "{text:?} was taken");
+        }
+    }
+
+    #[test]
+    fn an_amount_beyond_the_column_is_refused() {
+        assert!("9999999999999999.999999999999".parse::<Amount>().is_ok());
+        assert!(matches!("10000000000000000".parse::<Amount>(), Err(MoneyError::TooLarge(_))));
+    }
+
+    #[test]
+    fn a_currency_is_three_capitals() {
+        assert_eq!("EUR".parse::<Currency>().unwrap().code(), "EUR");
+        for text in ["usd", "US", "USDT", "U$D", ""] {
+            assert!(text.parse::<Currency>().is_err(), "{text:?} was taken");
+        }
+    }
+}
