@@ -61,8 +61,19 @@ id!(
 );
 
 /// A version of a price, as numbered by the price book. Never reused, never edited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, sqlx::Type)]
-#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    sqlx::Type,
+    serde::Serialize,
+    serde::Deserialize,
+)]
 #[serde(transparent)]
 #[sqlx(transparent)]
 pub struct PriceVersionId(pub i64);

@@ -3,6 +3,8 @@
 //! `docs/architecture.md` is the map. Dependencies point one way:
 //! domain ← store ← service ← (`api`, `cli`) ← `server`.
 
+pub mod catalog;
 pub mod clock;
 pub mod ids;
+pub mod metering;
 pub mod money;

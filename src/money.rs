@@ -180,10 +180,7 @@ mod tests {
     fn an_amount_keeps_twelve_decimals_and_refuses_a_thirteenth() {
         let smallest: Amount = "0.000000000001".parse().unwrap();
         assert_eq!(smallest.to_string(), "0.000000000001");
-        assert!(matches!(
-            "0.0000000000001".parse::<Amount>(),
-            Err(MoneyError::TooManyDecimals(_))
-        ));
+        assert!(matches!("0.0000000000001".parse::<Amount>(), Err(MoneyError::TooManyDecimals(_))));
     }
 
     #[test]

@@ -1,0 +1,8 @@
+//! The price book: models, their dated prices, and what a request costs at one of them.
+//!
+//! A [`price::Price`] cannot hold a wrong state, and [`rating`] is pure and exact: a charge is
+//! computed in whole units of 10^-12, never rounded, so that anyone can compute it again from the
+//! quantities and the price version years later.
+
+pub mod price;
+pub mod rating;
