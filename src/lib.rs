@@ -3,8 +3,15 @@
 //! `docs/architecture.md` is the map. Dependencies point one way:
 //! domain ← store ← service ← (`api`, `cli`) ← `server`.
 
+pub mod accounts;
+pub mod api;
+pub mod authorization;
 pub mod catalog;
 pub mod clock;
+pub mod identity;
 pub mod ids;
+pub mod ledger;
 pub mod metering;
 pub mod money;
+pub mod problem;
+pub mod proto;

@@ -1,0 +1,1 @@
+//! The gRPC services: translate, check the caller, call the domain. No rules live here.

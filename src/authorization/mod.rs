@@ -1,0 +1,1 @@
+//! The hot path before a request: whether a key may make it, and the funds held for it.

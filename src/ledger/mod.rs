@@ -1,0 +1,1 @@
+//! The books: chart of accounts, transfers, balances and their proof.
