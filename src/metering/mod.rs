@@ -4,4 +4,5 @@
 //! [`quantities::Quantities`], of which each token is in exactly one class and so is charged
 //! exactly once. What they cost is the price book's business (`catalog::rating`).
 
+pub mod dialect;
 pub mod quantities;
