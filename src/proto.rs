@@ -5,5 +5,4 @@
 tonic::include_proto!("tollgate.v1");
 
 /// The descriptors of every service and message, for reflection and for walking the contract.
-pub const FILE_DESCRIPTOR_SET: &[u8] =
-    include_bytes!(concat!(env!("OUT_DIR"), "/tollgate.v1.bin"));
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/tollgate.v1.bin"));

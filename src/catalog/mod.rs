@@ -4,5 +4,6 @@
 //! computed in whole units of 10^-12, never rounded, so that anyone can compute it again from the
 //! quantities and the price version years later.
 
+pub mod model;
 pub mod price;
 pub mod rating;

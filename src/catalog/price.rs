@@ -450,12 +450,13 @@ impl Price {
 }
 
 /// What a model costs ourselves, in the currency we pay it in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cost {
     /// The currency of every rate.
     pub currency: Currency,
-    /// Rates and context tiers.
-    pub card: RateCard,
+    /// What each class of tokens costs us. Context tiers are not kept: a margin on a very long
+    /// prompt is reported against these.
+    pub rates: Rates,
 }
 
 /// The value normalised, if it can be a price.

@@ -10,7 +10,7 @@ use rust_decimal::Decimal;
 use thiserror::Error;
 
 use crate::{
-    catalog::price::{PRICE_DECIMALS, Price, Rate, RateCard, Rates},
+    catalog::price::{Cost, PRICE_DECIMALS, Price, Rate, Rates},
     metering::quantities::{MAX_TOKENS_PER_CLASS, Quantities, QuantityError, TokenClass},
     money::{AMOUNT_DECIMALS, Amount},
 };
@@ -73,11 +73,9 @@ pub fn rate(
     Ok(Rating { charge: full, saving: Amount::ZERO, tier_above })
 }
 
-/// What the tokens alone cost at a rate card; how our own cost is computed.
-pub fn cost_of_tokens(card: &RateCard, quantities: &Quantities) -> Result<Amount, RatingError> {
-    let quantities = quantities.checked()?;
-    let (rates, _) = card.at(quantities.prompt_tokens());
-    amount(tokens_cost(rates, &quantities)?)
+/// What the tokens cost ourselves, in the cost's own currency.
+pub fn own_cost(cost: &Cost, quantities: &Quantities) -> Result<Amount, RatingError> {
+    amount(tokens_cost(&cost.rates, &quantities.checked()?)?)
 }
 
 /// The most that a request can cost whose prompt has up to `input_tokens × (1 + margin)` tokens

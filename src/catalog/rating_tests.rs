@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    catalog::price::{MAX_FEE, MAX_RATE, PriceParts, Tier},
+    catalog::price::{MAX_FEE, MAX_RATE, PriceParts, RateCard, Tier},
     metering::quantities::MAX_IMAGES,
     money::Currency,
 };
@@ -66,7 +66,8 @@ fn each_class_is_charged_at_its_own_rate() {
     };
     let rating = rate(&price, &used, false).unwrap();
     assert_eq!(rating.charge, money("152.475"));
-    assert_eq!(cost_of_tokens(price.card(), &used).unwrap(), money("152.35"));
+    let cost = Cost { currency: Currency::USD, rates: all };
+    assert_eq!(own_cost(&cost, &used).unwrap(), money("152.35"));
 }
 
 #[test]

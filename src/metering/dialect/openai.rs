@@ -29,7 +29,7 @@ pub(super) fn read(usage: &Fields<'_>) -> Result<Quantities, UsageError> {
         (None, Some(total)) if total.tokens == prompt.tokens => or_zero(None, "completion_tokens"),
         (None, _) => usage.required(&["completion_tokens"], STREAM_HINT)?,
     };
-    let quantities = split_completion(usage, &prompt, completion, total.as_ref())?;
+    let quantities = split_completion(usage, &prompt, &completion, total.as_ref())?;
     read_prompt(usage, prompt)?.split(quantities)
 }
 
@@ -55,7 +55,7 @@ fn read_prompt(usage: &Fields<'_>, whole: Count) -> Result<Prompt, UsageError> {
 fn split_completion(
     usage: &Fields<'_>,
     prompt: &Count,
-    completion: Count,
+    completion: &Count,
     total: Option<&Count>,
 ) -> Result<Quantities, UsageError> {
     let names = ["completion_tokens_details", "output_tokens_details", "output_token_details"];
@@ -67,9 +67,9 @@ fn split_completion(
     let visible = prompt.tokens + completion.tokens;
     let beside = total.is_some_and(|total| total.tokens == visible + reasoning.tokens);
     let output = if beside {
-        without(&completion, &[&audio])?
+        without(completion, &[&audio])?
     } else {
-        without(&completion, &[&reasoning, &audio])?
+        without(completion, &[&reasoning, &audio])?
     };
     // Where there is no reasoning, both readings are the same.
     Ok(Quantities {
