@@ -8,6 +8,7 @@ pub mod api;
 pub mod authorization;
 pub mod catalog;
 pub mod clock;
+pub mod database;
 pub mod identity;
 pub mod ids;
 pub mod ledger;

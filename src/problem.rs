@@ -2,7 +2,7 @@
 //! field at fault and when to try again. `api::status` is the one place that turns it into a gRPC
 //! status; the domain itself knows nothing of gRPC.
 
-use std::{fmt::Display, time::Duration};
+use std::{error::Error, time::Duration};
 
 /// What kind of problem it is; each maps to one gRPC code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +30,8 @@ pub enum ProblemKind {
 }
 
 /// An error that can be explained to whoever caused it. Its `Display` names the problem and the
-/// remedy in a sentence.
-pub trait Problem: Display {
+/// remedy in a sentence; its sources are for the log alone.
+pub trait Problem: Error {
     /// What kind of problem it is.
     fn kind(&self) -> ProblemKind;
     /// The machine-readable reason in capitals, such as `HANDLE_TAKEN`; stable across releases.
