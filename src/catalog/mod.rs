@@ -5,5 +5,6 @@
 //! quantities and the price version years later.
 
 pub mod model;
+pub mod pattern;
 pub mod price;
 pub mod rating;

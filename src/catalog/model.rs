@@ -1,11 +1,45 @@
 //! What a model is, apart from its prices.
 
+use std::fmt;
+
 use thiserror::Error;
 
 /// The longest name of a model, in bytes.
 pub const MAX_MODEL_NAME: usize = 200;
 /// What the names of models on dedicated capacity begin with.
 pub const DEDICATED_PREFIX: &str = "Pro/";
+
+/// A model, as numbered by the price book. A name is never given to another number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, sqlx::Type)]
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+#[sqlx(transparent)]
+pub struct ModelId(pub i32);
+
+impl fmt::Display for ModelId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+/// A model that customers may call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Model {
+    /// Its number.
+    pub model_id: ModelId,
+    /// Unique; what a request asks for.
+    pub name: String,
+    /// Who serves it; empty where nobody said.
+    pub provider: String,
+    /// The capacity that serves it.
+    pub route: Route,
+    /// Whether requests for it are allowed.
+    pub active: bool,
+    /// Prompt and answer together, in tokens; `None` where nobody said.
+    pub context_tokens: Option<u64>,
+    /// The longest answer, in tokens; `None` where nobody said.
+    pub max_output_tokens: Option<u64>,
+}
 
 /// Which capacity serves a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
