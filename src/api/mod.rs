@@ -1,3 +1,5 @@
 //! The gRPC services: translate, check the caller, call the domain. No rules live here.
 
+pub mod convert;
+pub mod idempotency;
 pub mod status;
