@@ -84,6 +84,24 @@ impl fmt::Display for PriceVersionId {
     }
 }
 
+/// A model, as numbered by the catalogue.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    sqlx::Type,
+    serde::Serialize,
+    serde::Deserialize,
+)]
+#[serde(transparent)]
+#[sqlx(transparent)]
+pub struct ModelId(pub i32);
+
 /// The moment inside a UUIDv7, to the millisecond; `None` for any other kind of UUID.
 #[must_use]
 pub fn moment_of(id: Uuid) -> Option<DateTime<Utc>> {

@@ -1,0 +1,340 @@
+//! The signed token of a grant: everything `RecordUsage` needs on any instance, so that settling
+//! asks nobody.
+//!
+//! Grant tokens are JWTs (RFC 7519, HS256) under keys of their own, apart from the callers' keys,
+//! shared by all servers of one database and named by the header's `kid`. A retired key verifies
+//! as long as usage under its grants is accepted.
+
+use std::{collections::BTreeMap, collections::HashMap, fmt, sync::Arc};
+
+use arc_swap::ArcSwap;
+use chrono::{DateTime, Duration, Utc};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::limits;
+use crate::{
+    ids::{AccountId, AuthorizationId, InstanceId, KeyId, ModelId, PriceVersionId},
+    money::{Amount, Currency},
+    problem::{Problem, ProblemKind},
+};
+
+/// Who the token is for; a caller's JWT has another audience and another key.
+const AUDIENCE: &str = "tollgate-usage";
+/// Longer than any grant we sign; what is longer is not read.
+const MAX_TOKEN_LENGTH: usize = 16 * 1024;
+
+/// Why a grant token is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum GrantError {
+    /// Not a token at all, or changed on its way.
+    #[error("the grant token is not valid; send the token of the Grant exactly as it was returned")]
+    Invalid,
+    /// Signed by a key this database does not have.
+    #[error(
+        "the grant token was signed by another Tollgate; record the usage where it was authorized"
+    )]
+    UnknownKey,
+}
+
+impl Problem for GrantError {
+    fn kind(&self) -> ProblemKind {
+        ProblemKind::InvalidArgument
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Invalid => "GRANT_TOKEN_INVALID",
+            Self::UnknownKey => "GRANT_TOKEN_FOREIGN",
+        }
+    }
+
+    fn field(&self) -> Option<String> {
+        Some("token".to_owned())
+    }
+}
+
+/// What a grant promises, as its token carries it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantClaims {
+    /// Also the id of the usage event that will settle it.
+    #[serde(rename = "jti")]
+    pub authorization_id: AuthorizationId,
+    /// The server that holds the reservation.
+    #[serde(rename = "ins")]
+    pub issuer: InstanceId,
+    /// Who pays.
+    #[serde(rename = "acc")]
+    pub account_id: AccountId,
+    /// Whose key it was.
+    #[serde(rename = "key")]
+    pub key_id: KeyId,
+    /// What is charged, whatever was served.
+    #[serde(rename = "mid")]
+    pub model_id: ModelId,
+    /// Its name.
+    #[serde(rename = "mod")]
+    pub model: String,
+    /// The account's currency.
+    #[serde(rename = "cur", with = "text")]
+    pub currency: Currency,
+    /// The price in force when it was authorized.
+    #[serde(rename = "prv")]
+    pub price_version: PriceVersionId,
+    /// What is held for it.
+    #[serde(rename = "amt", with = "text")]
+    pub reserved: Amount,
+    /// Prompt tokens as the gateway counted them.
+    #[serde(rename = "inp")]
+    pub input_tokens: u64,
+    /// What the model may generate.
+    #[serde(rename = "out")]
+    pub max_output_tokens: u64,
+    /// When it was authorized: the usage's moment.
+    #[serde(rename = "at", with = "chrono::serde::ts_milliseconds")]
+    pub authorized_at: DateTime<Utc>,
+    /// When the reservation lapses.
+    #[serde(rename = "until", with = "chrono::serde::ts_milliseconds")]
+    pub expires_at: DateTime<Utc>,
+    /// The gateway's id of the request, or empty.
+    #[serde(rename = "req", default, skip_serializing_if = "String::is_empty")]
+    pub request_id: String,
+    /// The customer's own user, or empty.
+    #[serde(rename = "usr", default, skip_serializing_if = "String::is_empty")]
+    pub end_user: String,
+    /// The customer's labels.
+    #[serde(rename = "lbl", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+impl GrantClaims {
+    /// Until when the reservation covers the usage; what is posted later is an overrun. Judged by
+    /// the database's clock under the account's row lock.
+    #[must_use]
+    pub fn covered_until(&self) -> DateTime<Utc> {
+        after(self.expires_at, limits::SETTLEMENT_GRACE)
+    }
+
+    /// Until when usage is recorded at all.
+    #[must_use]
+    pub fn accepted_until(&self) -> DateTime<Utc> {
+        after(self.expires_at, limits::LATE_USAGE)
+    }
+}
+
+/// A moment plus a duration, held at the calendar's end.
+pub(super) fn after(moment: DateTime<Utc>, duration: std::time::Duration) -> DateTime<Utc> {
+    Duration::from_std(duration)
+        .ok()
+        .and_then(|duration| moment.checked_add_signed(duration))
+        .unwrap_or(DateTime::<Utc>::MAX_UTC)
+}
+
+mod text {
+    use std::{fmt::Display, str::FromStr};
+
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<T: Display, S: Serializer>(
+        value: &T,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+    where
+        T: FromStr,
+        T::Err: Display,
+        D: Deserializer<'de>,
+    {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Token {
+    aud: String,
+    #[serde(flatten)]
+    claims: GrantClaims,
+}
+
+/// A key that signs or verifies grants.
+#[derive(Clone)]
+pub struct SigningKey {
+    /// What the token's header calls it.
+    pub key_id: String,
+    /// At least 32 random bytes.
+    pub secret: Vec<u8>,
+    /// Whether it only verifies.
+    pub retired: bool,
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("SigningKey").field("key_id", &self.key_id).finish_non_exhaustive()
+    }
+}
+
+struct KeyRing {
+    header: Header,
+    signing: EncodingKey,
+    verifying: HashMap<String, DecodingKey>,
+}
+
+/// Signs and verifies grant tokens. Cheap to clone.
+#[derive(Clone)]
+pub struct GrantSigner {
+    ring: Arc<ArcSwap<KeyRing>>,
+    validation: Arc<Validation>,
+}
+
+impl fmt::Debug for GrantSigner {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("GrantSigner").finish_non_exhaustive()
+    }
+}
+
+impl GrantSigner {
+    /// A signer that signs with the first key that is not retired; `None` without one.
+    #[must_use]
+    pub fn new(keys: &[SigningKey]) -> Option<Self> {
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.set_audience(&[AUDIENCE]);
+        validation.set_required_spec_claims(&["aud"]);
+        // A late report of usage is an overrun, not an invalid token: the moments inside are ours.
+        validation.validate_exp = false;
+        let ring = Arc::new(ArcSwap::from_pointee(KeyRing::new(keys)?));
+        Some(Self { ring, validation: Arc::new(validation) })
+    }
+
+    /// Takes up the database's keys after a rotation; ignored without a signing key.
+    pub fn replace(&self, keys: &[SigningKey]) {
+        if let Some(ring) = KeyRing::new(keys) {
+            self.ring.store(Arc::new(ring));
+        }
+    }
+
+    /// Signs a grant.
+    pub fn sign(&self, claims: GrantClaims) -> Result<String, GrantError> {
+        let ring = self.ring.load();
+        let token = Token { aud: AUDIENCE.to_owned(), claims };
+        jsonwebtoken::encode(&ring.header, &token, &ring.signing).map_err(|_| GrantError::Invalid)
+    }
+
+    /// Reads a grant's token and checks its signature. Whether it is too late is not judged here.
+    pub fn verify(&self, token: &str) -> Result<GrantClaims, GrantError> {
+        if token.len() > MAX_TOKEN_LENGTH {
+            return Err(GrantError::Invalid);
+        }
+        let header = jsonwebtoken::decode_header(token).map_err(|_| GrantError::Invalid)?;
+        let ring = self.ring.load();
+        let key = header
+            .kid
+            .as_ref()
+            .and_then(|key_id| ring.verifying.get(key_id))
+            .ok_or(GrantError::UnknownKey)?;
+        jsonwebtoken::decode::<Token>(token, key, &self.validation)
+            .map(|token| token.claims.claims)
+            .map_err(|_| GrantError::Invalid)
+    }
+}
+
+impl KeyRing {
+    fn new(keys: &[SigningKey]) -> Option<Self> {
+        let current = keys.iter().find(|key| !key.retired)?;
+        let mut header = Header::new(Algorithm::HS256);
+        header.kid = Some(current.key_id.clone());
+        let verifying = keys
+            .iter()
+            .map(|key| (key.key_id.clone(), DecodingKey::from_secret(&key.secret)))
+            .collect();
+        Some(Self { header, signing: EncodingKey::from_secret(&current.secret), verifying })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str, byte: u8, retired: bool) -> SigningKey {
+        SigningKey { key_id: name.to_owned(), secret: vec![byte; 32], retired }
+    }
+
+    fn claims() -> GrantClaims {
+        let now = DateTime::from_timestamp_millis(1_790_000_000_123).unwrap();
+        GrantClaims {
+            authorization_id: AuthorizationId::generate(),
+            issuer: InstanceId::generate(),
+            account_id: AccountId::generate(),
+            key_id: KeyId::generate(),
+            model_id: ModelId(7),
+            model: "deepseek-ai/DeepSeek-R1".to_owned(),
+            currency: Currency::USD,
+            price_version: PriceVersionId(9_007_199_254_740_993),
+            reserved: "0.000000000001".parse().unwrap(),
+            input_tokens: 10,
+            max_output_tokens: u64::MAX,
+            authorized_at: now,
+            expires_at: now,
+            request_id: "r-1".to_owned(),
+            end_user: String::new(),
+            labels: BTreeMap::from([("team".to_owned(), "søk".to_owned())]),
+        }
+    }
+
+    #[test]
+    fn a_token_brings_back_exactly_what_was_granted() {
+        let signer = GrantSigner::new(&[key("a", 1, false)]).unwrap();
+        let token = signer.sign(claims()).unwrap();
+        let read = signer.verify(&token).unwrap();
+        let again = GrantClaims { ..read.clone() };
+        assert_eq!(signer.verify(&signer.sign(again).unwrap()).unwrap(), read);
+        assert_eq!(read.reserved.to_string(), "0.000000000001");
+        assert_eq!(read.price_version.0, 9_007_199_254_740_993);
+        assert_eq!(read.max_output_tokens, u64::MAX);
+    }
+
+    #[test]
+    fn a_changed_token_is_refused_wherever_it_was_changed() {
+        let signer = GrantSigner::new(&[key("a", 1, false)]).unwrap();
+        let token = signer.sign(claims()).unwrap();
+        for position in (0..token.len()).step_by(7) {
+            let mut bytes = token.clone().into_bytes();
+            bytes[position] = if bytes[position] == b'A' { b'B' } else { b'A' };
+            let changed = String::from_utf8(bytes).unwrap();
+            assert!(signer.verify(&changed).is_err(), "changed at {position}");
+        }
+    }
+
+    #[test]
+    fn another_servers_token_is_told_apart_from_garbage() {
+        let ours = GrantSigner::new(&[key("a", 1, false)]).unwrap();
+        let theirs = GrantSigner::new(&[key("b", 2, false)]).unwrap();
+        let token = theirs.sign(claims()).unwrap();
+        assert_eq!(ours.verify(&token), Err(GrantError::UnknownKey));
+        assert_eq!(ours.verify("garbage"), Err(GrantError::Invalid));
+        assert_eq!(ours.verify(""), Err(GrantError::Invalid));
+    }
+
+    #[test]
+    fn a_retired_key_still_verifies_and_signs_no_more() {
+        let before = GrantSigner::new(&[key("a", 1, false)]).unwrap();
+        let token = before.sign(claims()).unwrap();
+        let after = GrantSigner::new(&[key("a", 1, true), key("b", 2, false)]).unwrap();
+        assert!(after.verify(&token).is_ok());
+        assert_eq!(before.verify(&after.sign(claims()).unwrap()), Err(GrantError::UnknownKey));
+    }
+
+    #[test]
+    fn a_token_without_a_signature_is_refused() {
+        let signer = GrantSigner::new(&[key("a", 1, false)]).unwrap();
+        let token = signer.sign(claims()).unwrap();
+        let mut parts = token.split('.');
+        let (_, body) = (parts.next().unwrap(), parts.next().unwrap());
+        // {"typ":"JWT","alg":"none","kid":"a"}
+        let header = "eyJ0eXAiOiJKV1QiLCJhbGciOiJub25lIiwia2lkIjoiYSJ9";
+        assert_eq!(signer.verify(&format!("{header}.{body}.")), Err(GrantError::Invalid));
+    }
+}

@@ -1,0 +1,60 @@
+//! Every bound of authorization, with its reason, in one place.
+
+use std::time::Duration;
+
+/// How long a grant may be used before its reservation lapses: longer than nearly every request,
+/// short enough that the funds of a lost one come back soon. `ExtendAuthorization` moves it.
+pub const AUTHORIZATION_LIFETIME: Duration = Duration::from_secs(15 * 60);
+/// Usage this long after the expiry is still covered by the reservation: time for the report of a
+/// request that ended at the last moment to arrive. Posting and shrinking judge by the same sum.
+pub const SETTLEMENT_GRACE: Duration = Duration::from_secs(30);
+/// How long after its expiry an authorization's usage is still recorded, as an overrun; a signing
+/// key is kept as long.
+pub const LATE_USAGE: Duration = Duration::from_secs(35 * 24 * 60 * 60);
+
+/// How much the gateway's count of prompt tokens may fall short, in percent: tokenizers differ.
+pub const INPUT_MARGIN_PERCENT: u32 = 10;
+/// What a request may generate when neither caller nor catalogue gives a maximum.
+pub const DEFAULT_MAX_OUTPUT_TOKENS: u64 = 16_384;
+
+/// A server that has not been heard of for so long must not authorize: the others may then take
+/// its silence for granted.
+pub const HEARTBEAT_TTL: Duration = Duration::from_secs(5);
+/// Several beats fit into one TTL, so that a lost one does no harm.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(500);
+
+/// A lease covers this much of the account's recent spending, so that renewals stay in the
+/// background.
+pub const LEASE_HORIZON: Duration = Duration::from_secs(4);
+/// Over how long recent spending is averaged.
+pub const SPENDING_WINDOW: Duration = Duration::from_secs(10);
+/// An idle lease is given back after this long.
+pub const IDLE_LEASE: Duration = Duration::from_secs(10 * 60);
+/// How often leases are looked over for expiry, idleness and drift.
+pub const LEASE_TICK: Duration = Duration::from_secs(1);
+/// How long a pool must be quiet before what it has settled is told to the database.
+pub const QUIET_POOL: Duration = Duration::from_secs(2);
+/// Pools in one renewal round trip: a round stays within a few milliseconds.
+pub const RENEWAL_BATCH: usize = 500;
+/// How long a request waits for its account's lease before the answer is UNAVAILABLE.
+pub const LEASE_WAIT: Duration = Duration::from_secs(3);
+/// How often a request that others overtook asks again before it is denied.
+pub const RESERVATION_ATTEMPTS: u32 = 4;
+/// How long a shortage is answered from memory, unless funds change.
+pub const SHORTAGE_MEMORY: Duration = Duration::from_secs(1);
+/// Outstanding reservations of one account on one server: bounds memory against a gateway that
+/// never settles. A thousand times what a busy customer has in flight.
+pub const MAX_OUTSTANDING: usize = 20_000;
+
+/// Characters of a request id.
+pub const MAX_REQUEST_ID: usize = 128;
+/// Characters of an end user's name.
+pub const MAX_END_USER: usize = 256;
+/// Labels of one request.
+pub const MAX_LABELS: usize = 16;
+/// Characters of a label's name.
+pub const MAX_LABEL_NAME: usize = 64;
+/// Characters of a label's value.
+pub const MAX_LABEL_VALUE: usize = 256;
+/// Tokens that one request may claim; ten thousand times the longest context of today.
+pub const MAX_TOKENS: u64 = 10_000_000_000;
