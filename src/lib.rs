@@ -16,3 +16,4 @@ pub mod metering;
 pub mod money;
 pub mod problem;
 pub mod proto;
+pub mod tasks;

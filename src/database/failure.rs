@@ -81,7 +81,7 @@ impl Problem for DatabaseFailure {
 /// The SQLSTATE of an error that the database itself answered.
 #[must_use]
 pub fn sqlstate(error: &sqlx::Error) -> Option<String> {
-    error.as_database_error().and_then(|answer| answer.code()).map(|code| code.into_owned())
+    error.as_database_error()?.code().map(std::borrow::Cow::into_owned)
 }
 
 /// The unique index that a row would have violated.
