@@ -17,3 +17,4 @@ pub mod money;
 pub mod problem;
 pub mod proto;
 pub mod tasks;
+pub mod telemetry;

@@ -10,8 +10,19 @@ pub const MAX_MODEL_NAME: usize = 200;
 pub const DEDICATED_PREFIX: &str = "Pro/";
 
 /// A model, as numbered by the price book. A name is never given to another number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, sqlx::Type)]
-#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    sqlx::Type,
+    serde::Serialize,
+    serde::Deserialize,
+)]
 #[serde(transparent)]
 #[sqlx(transparent)]
 pub struct ModelId(pub i32);
