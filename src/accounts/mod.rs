@@ -1,1 +1,3 @@
 //! Customers: their contracts and their API keys.
+
+pub mod key;
