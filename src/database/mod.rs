@@ -1,5 +1,7 @@
 //! Where the books are kept: a Postgres of the operator's, or the embedded one.
 //!
-//! [`failure`] says what a failed statement means to the caller.
+//! [`embedded`] runs a private cluster for `tollgate serve` without `DATABASE_URL`; [`failure`]
+//! says what a failed statement means to the caller.
 
+pub mod embedded;
 pub mod failure;
