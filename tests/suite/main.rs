@@ -1,0 +1,12 @@
+//! The integration tests: one binary, one file per feature, over a real Postgres.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+mod embedded;
+mod harness;
