@@ -4,7 +4,12 @@
 //! computed in whole units of 10^-12, never rounded, so that anyone can compute it again from the
 //! quantities and the price version years later.
 
+pub mod import;
 pub mod model;
 pub mod pattern;
 pub mod price;
 pub mod rating;
+#[cfg(test)]
+mod rating_check;
+#[cfg(test)]
+mod shared_data;
