@@ -84,7 +84,7 @@ impl fmt::Display for PriceVersionId {
     }
 }
 
-/// A model, as numbered by the catalogue.
+/// A model, as numbered by the price book. A number is never given to another name.
 #[derive(
     Debug,
     Clone,
@@ -101,6 +101,12 @@ impl fmt::Display for PriceVersionId {
 #[serde(transparent)]
 #[sqlx(transparent)]
 pub struct ModelId(pub i32);
+
+impl fmt::Display for ModelId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
 
 /// The moment inside a UUIDv7, to the millisecond; `None` for any other kind of UUID.
 #[must_use]

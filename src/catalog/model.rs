@@ -1,37 +1,13 @@
 //! What a model is, apart from its prices.
 
-use std::fmt;
-
 use thiserror::Error;
+
+use crate::ids::ModelId;
 
 /// The longest name of a model, in bytes.
 pub const MAX_MODEL_NAME: usize = 200;
 /// What the names of models on dedicated capacity begin with.
 pub const DEDICATED_PREFIX: &str = "Pro/";
-
-/// A model, as numbered by the price book. A name is never given to another number.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    sqlx::Type,
-    serde::Serialize,
-    serde::Deserialize,
-)]
-#[serde(transparent)]
-#[sqlx(transparent)]
-pub struct ModelId(pub i32);
-
-impl fmt::Display for ModelId {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(formatter)
-    }
-}
 
 /// A model that customers may call.
 #[derive(Debug, Clone, PartialEq, Eq)]

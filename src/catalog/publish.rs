@@ -12,11 +12,11 @@ use sqlx::PgConnection;
 use crate::{
     catalog::{
         error::CatalogError,
-        model::{DEDICATED_PREFIX, ModelId, Route, check_name},
+        model::{DEDICATED_PREFIX, Route, check_name},
         store::{self, Key},
         version::{Draft, NewModel, NewPrice, PricedModel},
     },
-    ids::PriceVersionId,
+    ids::{ModelId, PriceVersionId},
 };
 
 /// The most models, and the most prices, of one publication: more than ten times the largest

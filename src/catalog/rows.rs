@@ -12,11 +12,11 @@ use sqlx::{
 use crate::{
     catalog::{
         error::CatalogError,
-        model::{Model, ModelId, Route},
+        model::{Model, Route},
         price::{Cost, Price, PriceError, PriceParts, Rate, RateCard, Rates, Tier},
         version::{Derivation, Draft, NewModel, PricedModel},
     },
-    ids::{AccountId, PriceVersionId},
+    ids::{AccountId, ModelId, PriceVersionId},
     money::{Amount, Currency},
 };
 

@@ -12,11 +12,8 @@ use std::{
 use chrono::{DateTime, Utc};
 
 use crate::{
-    catalog::{
-        model::{Model, ModelId},
-        version::PricedModel,
-    },
-    ids::AccountId,
+    catalog::{model::Model, version::PricedModel},
+    ids::{AccountId, ModelId},
     money::Currency,
 };
 

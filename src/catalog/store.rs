@@ -9,12 +9,12 @@ use sqlx::{PgConnection, PgPool, Row as _};
 use crate::{
     catalog::{
         error::CatalogError,
-        model::{Model, ModelId},
+        model::Model,
         price::Tier,
         rows::{bind_drafts, bind_keys, bind_models, bind_rates, model_of, versions_of},
         version::{Draft, NewModel, PricedModel},
     },
-    ids::{AccountId, PriceVersionId},
+    ids::{AccountId, ModelId, PriceVersionId},
 };
 
 /// Serialises publications of all instances; the number only has to differ from other locks'.

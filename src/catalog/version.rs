@@ -5,11 +5,11 @@ use rust_decimal::Decimal;
 
 use crate::{
     catalog::{
-        model::{Model, ModelId, Route},
+        model::{Model, Route},
         pattern::ModelDiscount,
         price::{Cost, Price},
     },
-    ids::{AccountId, PriceVersionId},
+    ids::{AccountId, ModelId, PriceVersionId},
     money::Currency,
 };
 
