@@ -12,7 +12,9 @@ use std::{
 
 use rustix::process::{Pid, Signal};
 use sqlx::{ConnectOptions, Connection};
-use tollgate::database::embedded::{DATABASE, EmbeddedCluster, EmbeddedError, EmbeddedOptions};
+use tollgate::database::embedded::{
+    ClusterState, DATABASE, EmbeddedCluster, EmbeddedError, EmbeddedOptions,
+};
 
 use crate::harness::postgres::TOLLGATE;
 
@@ -158,6 +160,49 @@ async fn a_postmaster_that_dies_is_started_again() {
     tokio::time::timeout(PATIENCE, restarted).await.unwrap().unwrap();
     assert!(cluster.is_up());
     assert_eq!(ask(&cluster, "SELECT 'back'").await, "back");
+    cluster.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_postmaster_that_cannot_start_is_down_until_it_can() {
+    let directory = tempfile::tempdir().unwrap();
+    let cluster = start(directory.path()).await;
+    let control = directory.path().join("postgres/global/pg_control");
+    let aside = control.with_extension("aside");
+    let mut state = cluster.state();
+    fs::rename(&control, &aside).unwrap();
+    kill(cluster.postmaster_pid().unwrap());
+    let down = state.wait_for(|state| *state == ClusterState::Restarting);
+    tokio::time::timeout(PATIENCE, down).await.unwrap().unwrap();
+    assert!(!cluster.is_up());
+    assert_eq!(cluster.postmaster_pid(), None);
+    fs::rename(&aside, &control).unwrap();
+    let up = state.wait_for(|state| *state == ClusterState::Up);
+    tokio::time::timeout(PATIENCE, up).await.unwrap().unwrap();
+    assert_eq!(ask(&cluster, "SELECT 'back'").await, "back");
+    cluster.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_down_stops_when_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let cluster = start(directory.path()).await;
+    fs::remove_file(directory.path().join("postgres/global/pg_control")).unwrap();
+    kill(cluster.postmaster_pid().unwrap());
+    let mut state = cluster.state();
+    let down = state.wait_for(|state| *state == ClusterState::Restarting);
+    tokio::time::timeout(PATIENCE, down).await.unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, cluster.stop()).await.unwrap().unwrap();
+    assert_nothing_runs_in(&directory);
+}
+
+#[tokio::test]
+async fn ctrl_c_in_our_terminal_does_not_reach_postgres() {
+    let directory = tempfile::tempdir().unwrap();
+    let cluster = start(directory.path()).await;
+    let postmaster = i32::try_from(cluster.postmaster_pid().unwrap()).unwrap();
+    let its_group = rustix::process::getpgid(Pid::from_raw(postmaster)).unwrap();
+    assert_ne!(its_group, rustix::process::getpgrp());
     cluster.stop().await.unwrap();
 }
 

@@ -150,9 +150,7 @@ impl Shared {
             let status = running.watchdog.wait().ok();
             self.postmaster_pid.store(0, Ordering::Release);
             if self.lock().is_stopping {
-                // The log's collector leaves a moment after the postmaster that it reads from.
-                leftovers::wait_until_gone(&postmaster.directory.cluster, STRAGGLERS);
-                self.state.send_replace(ClusterState::Stopped);
+                self.finish(postmaster);
                 return status;
             }
             self.state.send_replace(ClusterState::Restarting);
@@ -162,7 +160,7 @@ impl Shared {
             }
             running = loop {
                 if self.stopped_within(backoff) {
-                    self.state.send_replace(ClusterState::Stopped);
+                    self.finish(postmaster);
                     return None;
                 }
                 backoff = (backoff * 2).min(LONGEST_BACKOFF);
@@ -174,6 +172,18 @@ impl Shared {
             };
             tracing::info!(pid = running.pid, "the embedded Postgres is up again");
         }
+    }
+
+    /// The postmaster is gone; sees to it that the rest goes, too. The log's collector leaves a
+    /// moment after the postmaster that it reads from, and so do the backends of a killed one.
+    fn finish(&self, postmaster: &Postmaster) {
+        let cluster = &postmaster.directory.cluster;
+        if !leftovers::wait_until_gone(cluster, STRAGGLERS)
+            && let Err(error) = leftovers::end_all(cluster)
+        {
+            tracing::warn!(%error, "stopping the embedded Postgres");
+        }
+        self.state.send_replace(ClusterState::Stopped);
     }
 
     /// Starts a postmaster where nothing of an earlier one is left, and waits until it is ready.
