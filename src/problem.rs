@@ -23,6 +23,8 @@ pub enum ProblemKind {
     Unauthenticated,
     /// The caller is known and may not.
     PermissionDenied,
+    /// This server has no such call.
+    Unimplemented,
     /// Something we need is away; retry later.
     Unavailable,
     /// Our fault. The cause is logged, not shown.

@@ -1,5 +1,6 @@
 //! The gRPC services: translate, check the caller, call the domain. No rules live here.
 
+pub mod caller;
 pub mod convert;
 pub mod idempotency;
 pub mod status;

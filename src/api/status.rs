@@ -68,6 +68,7 @@ const fn code_of(kind: ProblemKind) -> Code {
         ProblemKind::ResourceExhausted => Code::ResourceExhausted,
         ProblemKind::Unauthenticated => Code::Unauthenticated,
         ProblemKind::PermissionDenied => Code::PermissionDenied,
+        ProblemKind::Unimplemented => Code::Unimplemented,
         ProblemKind::Unavailable => Code::Unavailable,
         ProblemKind::Internal => Code::Internal,
     }

@@ -1,0 +1,164 @@
+//! The permission table: which role may call which RPC. It is the only place that says so.
+//!
+//! A test walks the contract's descriptors: an RPC that is missing here, or a line whose RPC is
+//! gone, fails it. What is not in the table cannot be called.
+
+use std::{collections::HashMap, sync::LazyLock};
+
+use super::{
+    Role::{self, Auditor, Finance, Gateway, Operator, Tenant},
+    Roles,
+};
+
+const EVERYONE: &[Role] = &[Gateway, Operator, Finance, Auditor, Tenant];
+/// Reads across all accounts.
+const STAFF: &[Role] = &[Operator, Finance, Auditor];
+/// Reads of one account. For a tenant the service checks that it is its own.
+const STAFF_AND_OWNER: &[Role] = &[Operator, Finance, Auditor, Tenant];
+
+/// One line per RPC of the contract.
+pub const TABLE: &[(&str, &[Role])] = &[
+    ("/tollgate.v1.AccountService/CreateAccount", &[Operator]),
+    ("/tollgate.v1.AccountService/GetAccount", STAFF_AND_OWNER),
+    ("/tollgate.v1.AccountService/ListAccounts", STAFF),
+    ("/tollgate.v1.AccountService/UpdateAccount", &[Operator]),
+    ("/tollgate.v1.AccountService/SuspendAccount", &[Operator]),
+    ("/tollgate.v1.AccountService/ResumeAccount", &[Operator]),
+    ("/tollgate.v1.AccountService/CloseAccount", &[Operator]),
+    ("/tollgate.v1.AuthorizationService/Authorize", &[Gateway]),
+    ("/tollgate.v1.AuthorizationService/AuthorizeStream", &[Gateway]),
+    ("/tollgate.v1.AuthorizationService/ExtendAuthorization", &[Gateway]),
+    ("/tollgate.v1.AuthorizationService/CancelAuthorization", &[Gateway]),
+    ("/tollgate.v1.AuthorizationService/ListReservations", STAFF),
+    ("/tollgate.v1.CatalogService/PublishPrices", &[Operator]),
+    ("/tollgate.v1.CatalogService/ListModels", EVERYONE),
+    ("/tollgate.v1.CatalogService/GetModel", EVERYONE),
+    ("/tollgate.v1.CatalogService/EstimateCost", EVERYONE),
+    ("/tollgate.v1.CreditService/TopUp", &[Operator, Finance]),
+    ("/tollgate.v1.CreditService/GrantCredit", &[Operator]),
+    ("/tollgate.v1.CreditService/WithdrawGrant", &[Operator]),
+    ("/tollgate.v1.CreditService/Refund", &[Operator, Finance]),
+    ("/tollgate.v1.CreditService/RecordChargeback", &[Operator, Finance]),
+    ("/tollgate.v1.CreditService/GetBalance", STAFF_AND_OWNER),
+    ("/tollgate.v1.KeyService/IssueKey", &[Operator, Tenant]),
+    ("/tollgate.v1.KeyService/ListKeys", &[Operator, Auditor, Tenant]),
+    ("/tollgate.v1.KeyService/UpdateKey", &[Operator, Tenant]),
+    ("/tollgate.v1.KeyService/RotateKey", &[Operator, Tenant]),
+    ("/tollgate.v1.KeyService/RevokeKey", &[Operator, Tenant]),
+    ("/tollgate.v1.LedgerService/ListTransfers", &[Finance, Auditor]),
+    ("/tollgate.v1.LedgerService/GetTrialBalance", &[Finance, Auditor]),
+    ("/tollgate.v1.LedgerService/VerifyLedger", &[Finance, Auditor]),
+    ("/tollgate.v1.UsageService/RecordUsage", &[Gateway]),
+    ("/tollgate.v1.UsageService/RecordUsageBatch", &[Gateway]),
+    ("/tollgate.v1.UsageService/RecordUsageStream", &[Gateway]),
+    ("/tollgate.v1.UsageService/ReverseUsage", &[Operator, Finance]),
+    ("/tollgate.v1.UsageService/ListUsage", STAFF_AND_OWNER),
+    ("/tollgate.v1.UsageService/SummarizeUsage", STAFF_AND_OWNER),
+    ("/tollgate.v1.UsageService/ListUnsettled", STAFF),
+];
+
+/// Services that are open without a token where the configuration says so: they tell what the
+/// server is and whether it serves, never what it keeps.
+pub const OPEN_SERVICES: [&str; 3] = [
+    "/grpc.health.v1.Health/",
+    "/grpc.reflection.v1.ServerReflection/",
+    "/grpc.reflection.v1alpha.ServerReflection/",
+];
+
+/// An RPC of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Permission {
+    /// The path, such as `/tollgate.v1.UsageService/RecordUsage`.
+    pub rpc: &'static str,
+    /// Who may call it.
+    pub roles: Roles,
+}
+
+/// The table's line for a path.
+#[must_use]
+pub fn permission_for(path: &str) -> Option<Permission> {
+    static BY_PATH: LazyLock<HashMap<&str, Permission>> = LazyLock::new(|| {
+        TABLE
+            .iter()
+            .map(|(rpc, roles)| (*rpc, Permission { rpc, roles: Roles::of(roles) }))
+            .collect()
+    });
+    BY_PATH.get(path).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use prost::Message as _;
+    use prost_types::FileDescriptorSet;
+
+    use super::*;
+
+    fn contract() -> BTreeSet<String> {
+        let descriptors = FileDescriptorSet::decode(crate::proto::FILE_DESCRIPTOR_SET).unwrap();
+        let mut paths = BTreeSet::new();
+        for file in &descriptors.file {
+            for service in &file.service {
+                for method in &service.method {
+                    paths.insert(format!(
+                        "/{}.{}/{}",
+                        file.package(),
+                        service.name(),
+                        method.name()
+                    ));
+                }
+            }
+        }
+        paths
+    }
+
+    #[test]
+    fn every_rpc_of_the_contract_has_one_line_and_no_line_is_stale() {
+        let lines: BTreeSet<String> = TABLE.iter().map(|(rpc, _)| (*rpc).to_owned()).collect();
+        assert_eq!(lines.len(), TABLE.len(), "an RPC has two lines");
+        assert_eq!(lines, contract());
+    }
+
+    #[test]
+    fn every_rpc_can_be_called_by_somebody() {
+        for (rpc, roles) in TABLE {
+            assert!(!Roles::of(roles).is_empty(), "nobody may call {rpc}");
+        }
+    }
+
+    #[test]
+    fn an_auditor_and_a_tenant_change_neither_money_nor_prices() {
+        let changes = [
+            "TopUp",
+            "Grant",
+            "Withdraw",
+            "Refund",
+            "Record",
+            "Publish",
+            "Create",
+            "Close",
+            "Cancel",
+            "Reverse",
+            "Suspend",
+            "Resume",
+            "UpdateAccount",
+            "Extend",
+            "Authorize",
+        ];
+        for (rpc, roles) in TABLE {
+            let method = rpc.rsplit('/').next().unwrap();
+            if changes.iter().any(|change| method.starts_with(change)) {
+                let roles = Roles::of(roles);
+                assert!(!roles.has(Auditor) && !roles.has(Tenant), "{rpc} is open to {roles}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_in_the_table_has_no_permission() {
+        assert_eq!(permission_for("/tollgate.v1.UsageService/DropEverything"), None);
+        assert_eq!(permission_for("/tollgate.v1.UsageService/RecordUsage/"), None);
+        assert_eq!(permission_for(""), None);
+    }
+}
