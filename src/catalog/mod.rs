@@ -5,9 +5,9 @@
 //! quantities and the price version years later. [`publish`] adds versions to the database, which
 //! keeps them for ever, and [`book`] answers from memory which of them holds for whom and when.
 
-pub mod import;
 pub mod book;
 pub mod error;
+pub mod import;
 pub mod model;
 pub mod pattern;
 pub mod price;
@@ -15,9 +15,10 @@ pub mod publish;
 pub mod rating;
 #[cfg(test)]
 mod rating_check;
+mod rows;
 #[cfg(test)]
 mod shared_data;
-mod rows;
+pub mod shipped;
 mod snapshot;
 mod store;
 pub mod version;

@@ -46,7 +46,7 @@ fn a_format_is_chosen_by_name() {
 mod model_prices {
     use super::*;
 
-    const SAMPLE: &str = r#"{
+    pub(super) const SAMPLE: &str = r#"{
       "schema": 1, "updated_at": "2026-10-26T18:46:35Z",
       "aliases": {"models": {}, "providers": {}}, "plans": [{"id": "pro"}],
       "unheard_of": 3,
@@ -197,7 +197,7 @@ mod model_prices {
 mod openrouter {
     use super::*;
 
-    const SAMPLE: &str = r#"{"data": [
+    pub(super) const SAMPLE: &str = r#"{"data": [
       {"id": "openai/gpt-x", "name": "GPT X", "context_length": 400000,
        "top_provider": {"max_completion_tokens": 128000, "is_moderated": true},
        "pricing": {"prompt": "0.00000125", "completion": "0.00001", "request": "0", "image": "0.001238",
@@ -267,7 +267,7 @@ mod openrouter {
 mod litellm {
     use super::*;
 
-    const SAMPLE: &str = r#"{
+    pub(super) const SAMPLE: &str = r#"{
       "sample_spec": {"input_cost_per_token": 0.0, "max_tokens": "LEGACY parameter", "mode": "one of"},
       "gemini-pro-x": {"mode": "chat", "litellm_provider": "vertex_ai", "max_input_tokens": 1048576,
         "max_output_tokens": 65536, "input_cost_per_token": 1.25e-06, "output_cost_per_token": 1e-05,
@@ -326,6 +326,42 @@ mod litellm {
         for (good, bad, expected) in cases {
             let error = refusal(Format::LiteLlm, &SAMPLE.replacen(good, bad, 1));
             assert!(error.contains(expected), "{bad}: {error}");
+        }
+    }
+}
+
+mod fuzz {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_damage_to_a_file_makes_it_panic(
+            format in prop::sample::select(vec![
+                (Format::ModelPrices, super::model_prices::SAMPLE),
+                (Format::OpenRouter, super::openrouter::SAMPLE),
+                (Format::LiteLlm, super::litellm::SAMPLE),
+                (Format::Tollgate, crate::catalog::shipped::TEXT),
+            ]),
+            at in 0..4000_usize,
+            damage in prop_oneof![
+                "[-0-9e.\",\\[\\]{}:\\n ]{1,3}",
+                Just("1e-99999999999".to_owned()),
+                Just("99999999999999999999".to_owned()),
+                Just("null".to_owned()),
+            ],
+            cut in 0..8_usize,
+        ) {
+            let (format, sample) = format;
+            let at = at % sample.len();
+            let end = (at + cut).min(sample.len());
+            let (Some(before), Some(after)) = (sample.get(..at), sample.get(end..)) else {
+                return Ok(());
+            };
+            if let Err(error) = read(format, &format!("{before}{damage}{after}"), &context()) {
+                prop_assert!(!error.to_string().is_empty());
+            }
         }
     }
 }

@@ -163,3 +163,20 @@ fn a_slip_in_csv_is_refused_with_its_line() {
     assert!(refusal(Format::Tollgate, "model,input,output\n").contains("no price"));
     assert!(refusal(Format::Tollgate, "model,input,output\n\"a,1,2\n").contains("line 2"));
 }
+
+#[test]
+fn the_examples_in_the_documentation_mean_the_same() {
+    let documentation = include_str!("../../../docs/price-book-format.md");
+    let example = |language: &str| {
+        let (_, rest) = documentation.split_once(&format!("```{language}\n")).unwrap();
+        import(Format::Tollgate, rest.split_once("```").unwrap().0)
+    };
+    let (json, csv) = (example("json"), example("csv"));
+    assert_eq!(json.models, csv.models);
+    let essence = |import: &Import| -> Vec<_> {
+        let prices = import.prices.iter().cloned();
+        prices.map(|p| (p.account, p.effective_from, p.price, p.cost)).collect()
+    };
+    assert_eq!(essence(&json), essence(&csv));
+    assert_eq!(json.prices.len(), 3);
+}
