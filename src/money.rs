@@ -31,8 +31,10 @@ pub enum MoneyError {
     NotACurrency(String),
 }
 
-/// An amount of money in the account's currency, exact to 12 decimals.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+/// An amount of money in the account's currency, exact to 12 decimals. In the database a
+/// `NUMERIC(28,12)`, which holds just what this holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, sqlx::Type)]
+#[sqlx(transparent)]
 pub struct Amount(Decimal);
 
 impl Amount {

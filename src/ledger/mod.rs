@@ -1,10 +1,14 @@
 //! The books: chart of accounts, transfers, balances and their proof.
 //!
 //! [`chart`], [`posting`], [`balances`] and [`split`] are the rules, pure and without I/O: what each
-//! kind of business posts, and what that does to an account. Usage itself is posted by `metering`,
-//! in its batches.
+//! kind of business posts, and what that does to an account. [`store`] writes them down under the
+//! lock of the account's row, and on top of it [`credits`] moves money in and out. Usage itself is
+//! posted by `metering`, in its batches.
 
 pub mod balances;
 pub mod chart;
+pub mod credits;
+pub mod error;
 pub mod posting;
 pub mod split;
+pub mod store;
