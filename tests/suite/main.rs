@@ -8,5 +8,6 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
+mod credits;
 mod embedded;
 mod harness;

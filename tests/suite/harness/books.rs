@@ -1,0 +1,208 @@
+//! A database with accounts and a priced model in it, and what happens to their money.
+
+use sqlx::{PgPool, postgres::PgPoolOptions};
+use tollgate::{
+    ids::AccountId,
+    ledger::{
+        chart::PaymentMethod,
+        credits::{self, PromotionalChange, TopUp, ToppedUp},
+        error::LedgerError,
+        store::{self, Funds},
+    },
+    money::{Amount, Currency},
+};
+use uuid::Uuid;
+
+use super::postgres::fresh_database;
+
+/// The books of a new database.
+pub(crate) struct Books {
+    pub(crate) pool: PgPool,
+}
+
+/// How an account pays.
+#[derive(Clone, Copy)]
+pub(crate) enum Terms {
+    Prepaid,
+    /// Net-30, with this credit limit.
+    Invoiced(i64),
+}
+
+pub(crate) fn amount(text: &str) -> Amount {
+    text.parse().unwrap()
+}
+
+impl Books {
+    /// A database with one model at 1 per million input tokens, so that a charge of 2.5 is the use
+    /// of 2,500,000 tokens.
+    pub(crate) async fn open() -> Self {
+        let options = fresh_database().await;
+        let pool = PgPoolOptions::new().max_connections(20).connect_with(options).await.unwrap();
+        let books = Self { pool };
+        books.run("INSERT INTO models (name) VALUES ('acme/parrot')").await;
+        books
+            .run(
+                "INSERT INTO price_versions (model_id, currency, effective_from, input, output)
+                 VALUES (1, 'USD', '2020-01-01', 1, 2)",
+            )
+            .await;
+        books
+    }
+
+    /// Runs a statement that takes no parameters.
+    pub(crate) async fn run(&self, statement: &'static str) {
+        sqlx::raw_sql(statement).execute(&self.pool).await.unwrap();
+    }
+
+    pub(crate) async fn account(&self, handle: &str, terms: Terms) -> AccountId {
+        let account = AccountId::generate();
+        let (net_30, limit) = match terms {
+            Terms::Prepaid => (false, 0),
+            Terms::Invoiced(limit) => (true, limit),
+        };
+        sqlx::query(
+            "INSERT INTO accounts (account_id, handle, display_name, currency, payment_terms,
+                                   credit_limit)
+             VALUES ($1, $2, $2, 'USD', CASE WHEN $3 THEN 'net_30' ELSE 'prepaid' END, $4)",
+        )
+        .bind(account)
+        .bind(handle)
+        .bind(net_30)
+        .bind(rust_decimal::Decimal::from(limit))
+        .execute(&self.pool)
+        .await
+        .unwrap();
+        sqlx::query(
+            "INSERT INTO account_funds (account_id, currency, net_30, credit_limit)
+             VALUES ($1, 'USD', $2, $3)",
+        )
+        .bind(account)
+        .bind(net_30)
+        .bind(rust_decimal::Decimal::from(limit))
+        .execute(&self.pool)
+        .await
+        .unwrap();
+        account
+    }
+
+    /// A prepaid account with so much on it.
+    pub(crate) async fn funded(&self, handle: &str, credits: &str) -> AccountId {
+        let account = self.account(handle, Terms::Prepaid).await;
+        self.top_up(&visa(account, credits, &format!("first-of-{handle}"))).await.unwrap();
+        account
+    }
+
+    pub(crate) async fn top_up(&self, order: &TopUp) -> Result<ToppedUp, LedgerError> {
+        let mut transaction = self.pool.begin().await?;
+        let done = credits::top_up(&mut transaction, order).await?;
+        transaction.commit().await?;
+        Ok(done)
+    }
+
+    pub(crate) async fn grant(&self, account: AccountId, credits: &str) -> Funds {
+        let order = promotional(account, credits);
+        let mut transaction = self.pool.begin().await.unwrap();
+        let (_, funds) = credits::grant(&mut transaction, &order).await.unwrap();
+        transaction.commit().await.unwrap();
+        funds
+    }
+
+    pub(crate) async fn funds(&self, account: AccountId) -> Funds {
+        store::funds(&mut self.pool.acquire().await.unwrap(), account).await.unwrap()
+    }
+
+    /// Records usage of these charges in one batch, as the batch writer does. Returns the events.
+    pub(crate) async fn record(&self, account: AccountId, charges: &[&str]) -> Vec<Uuid> {
+        let events: Vec<Uuid> = charges.iter().map(|_| Uuid::now_v7()).collect();
+        let charges: Vec<Amount> = charges.iter().map(|charge| amount(charge)).collect();
+        sqlx::query(POST)
+            .bind(account)
+            .bind(&events)
+            .bind(&charges)
+            .execute(&self.pool)
+            .await
+            .unwrap();
+        events
+    }
+
+    /// Lets a server of this id hold a lease.
+    pub(crate) async fn lease(&self, account: AccountId, held: &str) {
+        for statement in [
+            "INSERT INTO leases (account_id, instance_id, amount, sequence)
+             VALUES ($1, gen_random_uuid(), $2, 1)",
+            "UPDATE account_funds SET leased = leased + $2 WHERE account_id = $1",
+        ] {
+            let query = sqlx::query(statement).bind(account).bind(amount(held));
+            query.execute(&self.pool).await.unwrap();
+        }
+    }
+
+    /// The account's transfers from this posting on, like `2000→4000 2.5`.
+    pub(crate) async fn transfers_from(&self, account: AccountId, posting: i64) -> Vec<String> {
+        sqlx::query_scalar(
+            "SELECT debit || '→' || credit || ' ' || trim_scale(amount)
+             FROM transfers
+             WHERE account_id = $1 AND posting >= $2
+             ORDER BY posting, line",
+        )
+        .bind(account)
+        .bind(posting)
+        .fetch_all(&self.pool)
+        .await
+        .unwrap()
+    }
+
+    pub(crate) async fn count(&self, statement: &'static str) -> i64 {
+        sqlx::query_scalar(statement).fetch_one(&self.pool).await.unwrap()
+    }
+}
+
+/// A top-up by Visa.
+pub(crate) fn visa(account: AccountId, credits: &str, reference: &str) -> TopUp {
+    TopUp {
+        account,
+        amount: amount(credits),
+        currency: Currency::USD,
+        method: PaymentMethod::Visa,
+        external_reference: reference.to_owned(),
+        note: String::new(),
+        idempotency_key: String::new(),
+    }
+}
+
+pub(crate) fn promotional(account: AccountId, credits: &str) -> PromotionalChange {
+    PromotionalChange {
+        account,
+        amount: amount(credits),
+        currency: Currency::USD,
+        reason: "welcome".to_owned(),
+        idempotency_key: String::new(),
+    }
+}
+
+/// One batch of one account; every event used as many input tokens as its charge has millionths.
+const POST: &str = "
+    WITH batch AS (
+        SELECT array_agg(event_id ORDER BY event_id) AS ids,
+               array_agg(charge ORDER BY event_id) AS charges,
+               array_agg((charge * 1000000)::bigint ORDER BY event_id) AS input,
+               array_agg($1::uuid) AS keys, array_agg(now()) AS times,
+               array_agg(now() + interval '1 hour') AS deadlines,
+               array_agg(1) AS ones, array_agg(0::bigint) AS zeros, array_agg(false) AS falses,
+               array_agg(NULL::integer) AS unknown, array_agg(NULL::uuid) AS nobody,
+               array_agg(''::text) AS empty
+        FROM unnest($2::uuid[], $3::numeric[]) AS event (event_id, charge)
+    )
+    SELECT post_usage(
+        p_instance => '00000000-0000-0000-0000-000000000000', p_skip_locked => false,
+        p_accounts => ARRAY[$1], p_slots => ones, p_event_ids => ids, p_key_ids => keys,
+        p_occurred_at => times, p_price_versions => ones::bigint[], p_model_ids => ones,
+        p_input => input, p_output => zeros, p_cache_read => zeros, p_cache_write => zeros,
+        p_reasoning => zeros, p_audio_input => zeros, p_audio_output => zeros, p_images => zeros,
+        p_tiers => zeros, p_latencies => unknown, p_outcomes => ones::smallint[],
+        p_cache_hits => falses, p_charges => charges, p_savings => zeros::numeric[],
+        p_authorized => charges, p_settle_by => deadlines, p_issuers => nobody,
+        p_providers => empty, p_served_models => empty, p_regions => empty, p_fallbacks => empty,
+        p_detail_events => '{}', p_detail_requests => '{}', p_detail_end_users => '{}',
+        p_detail_labels => '{}', p_detail_dialects => '{}', p_detail_usages => '{}')
+    FROM batch";
