@@ -264,7 +264,7 @@ fn refuse_closed(funds: &Funds) -> Result<(), LedgerError> {
 }
 
 /// A text without surrounding space that must be there.
-pub(super) fn required<'a>(
+fn required<'a>(
     field: &'static str,
     text: &'a str,
     limit: usize,
@@ -277,7 +277,7 @@ pub(super) fn required<'a>(
 }
 
 /// A text without surrounding space that may be empty.
-pub(super) fn optional<'a>(
+fn optional<'a>(
     field: &'static str,
     text: &'a str,
     limit: usize,
