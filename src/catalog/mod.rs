@@ -6,7 +6,9 @@
 //! keeps them for ever, and [`book`] answers from memory which of them holds for whom and when.
 
 pub mod book;
+pub mod compare;
 pub mod error;
+pub mod estimate;
 pub mod import;
 pub mod model;
 pub mod pattern;

@@ -55,14 +55,14 @@ pub fn check(publication: &Publication) -> Result<(), CatalogError> {
     within_limit("prices", publication.prices.len())?;
     let mut names = HashMap::new();
     for (index, model) in publication.models.iter().enumerate() {
-        check_model(model).map_err(|wrong| wrong.inside("models", index))?;
+        check_model(model).map_err(|wrong| wrong.inside("models", index, &model.name))?;
         if let Some(first) = names.insert(model.name.as_str(), index) {
             let problem = format!("{:?} is models[{first}] already; keep one", model.name);
-            return Err(Wrong { field: "name", problem }.inside("models", index));
+            return Err(Wrong { field: "name", problem }.inside("models", index, &model.name));
         }
     }
     for (index, price) in publication.prices.iter().enumerate() {
-        check_price(price).map_err(|wrong| wrong.inside("prices", index))?;
+        check_price(price).map_err(|wrong| wrong.inside("prices", index, &price.model))?;
     }
     Ok(())
 }
@@ -207,10 +207,11 @@ struct Wrong {
 }
 
 impl Wrong {
-    fn inside(self, list: &str, index: usize) -> CatalogError {
+    fn inside(self, list: &str, index: usize, model: &str) -> CatalogError {
+        let model: String = model.chars().take(60).collect();
         CatalogError::Field {
             field: format!("{list}[{index}].{}", self.field),
-            problem: self.problem,
+            problem: format!("{} (model {model:?})", self.problem),
         }
     }
 }
