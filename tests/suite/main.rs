@@ -11,3 +11,4 @@
 mod credits;
 mod embedded;
 mod harness;
+mod price_book;
