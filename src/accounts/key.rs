@@ -193,6 +193,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::accounts::change::Change;
 
     fn any_tier() -> impl Strategy<Value = Tier> {
         prop_oneof![Just(Tier::Standard), Just(Tier::Pro)]
@@ -228,9 +229,8 @@ mod tests {
             let key = ApiKey::from_bits(tier, bits);
             assert_eq!(key.reveal(), text);
             let parsed = parse(text).unwrap();
-            let hexadecimal: String =
-                parsed.hash.iter().map(|byte| format!("{byte:02x}")).collect();
-            assert_eq!((parsed.tier, hexadecimal.as_str()), (tier, hash));
+            let announced = Change::Key(parsed.hash).to_string();
+            assert_eq!((parsed.tier, announced), (tier, format!("key:{hash}")));
         }
     }
 

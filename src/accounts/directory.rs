@@ -1,0 +1,246 @@
+//! Keys and accounts in memory, for the hot path.
+//!
+//! A first look-up asks the database; after that memory answers, until the row changes. Every
+//! change is announced in the transaction that makes it ([`Change`]) and heard by every server
+//! ([`Directory::listen`]); the server that makes it also drops its own copy before it answers, so
+//! that a revoked key is dead here when `RevokeKey` returns. A row that was read before a change is
+//! never kept after it.
+//!
+//! What may be used is for the caller to judge: a record says that a key is revoked or expired and
+//! an account suspended, it is not missing then.
+
+use std::{sync::Arc, time::Duration};
+
+use moka::sync::Cache;
+use sqlx::{PgPool, postgres::PgListener};
+use thiserror::Error;
+
+use crate::{
+    accounts::{
+        account::{AccountRecord, HANDLE_LENGTH},
+        change::{CHANNEL, Change},
+        keys::{self, record::KeyRecord},
+        shelf::{Bounds, Shelf},
+        store,
+    },
+    database::failure::DatabaseFailure,
+    ids::AccountId,
+    problem::{Problem, ProblemKind},
+};
+
+/// Keys in memory: about a kilobyte each, and far more than are busy at a time.
+const MAX_KEYS: u64 = 200_000;
+/// Accounts in memory.
+const MAX_ACCOUNTS: u64 = 100_000;
+/// Handles in memory. They never change, so that these need no fence.
+const MAX_HANDLES: u64 = 100_000;
+/// How long a row is kept at most: the net under an announcement that was lost.
+const LIFETIME: Duration = Duration::from_mins(10);
+/// Well-formed keys and ids in memory that nobody has: a gateway's misconfigured customer must not
+/// cost a query for each request.
+const MAX_UNKNOWN: u64 = 50_000;
+/// How long they are remembered.
+const UNKNOWN_LIFETIME: Duration = Duration::from_secs(10);
+/// How long to wait before listening again after the connection was lost.
+const RELISTEN: Duration = Duration::from_millis(200);
+
+/// Why an account or a key cannot be looked up.
+#[derive(Debug, Error)]
+pub enum DirectoryError {
+    /// No account has this id or handle.
+    #[error("there is no account {0:?}; give the id or the handle of one, see ListAccounts")]
+    UnknownAccount(String),
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] DatabaseFailure),
+}
+
+impl From<sqlx::Error> for DirectoryError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error.into())
+    }
+}
+
+impl Problem for DirectoryError {
+    fn kind(&self) -> ProblemKind {
+        match self {
+            Self::UnknownAccount(_) => ProblemKind::NotFound,
+            Self::Database(failure) => failure.kind(),
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::UnknownAccount(_) => "UNKNOWN_ACCOUNT",
+            Self::Database(failure) => failure.reason(),
+        }
+    }
+
+    fn field(&self) -> Option<String> {
+        matches!(self, Self::UnknownAccount(_)).then(|| "account".to_owned())
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::UnknownAccount(_) => None,
+            Self::Database(failure) => failure.retry_after(),
+        }
+    }
+}
+
+/// The cache; see the module. One per server.
+pub struct Directory {
+    pool: PgPool,
+    keys: Shelf<[u8; 32], KeyRecord>,
+    accounts: Shelf<AccountId, AccountRecord>,
+    handles: Cache<String, AccountId>,
+}
+
+impl Directory {
+    /// An empty directory that fills itself from this database.
+    #[must_use]
+    pub fn new(pool: PgPool) -> Self {
+        let bounds = |rows| Bounds {
+            rows,
+            lifetime: LIFETIME,
+            absent: MAX_UNKNOWN,
+            absent_lifetime: UNKNOWN_LIFETIME,
+        };
+        Self {
+            pool,
+            keys: Shelf::new(bounds(MAX_KEYS)),
+            accounts: Shelf::new(bounds(MAX_ACCOUNTS)),
+            handles: Cache::new(MAX_HANDLES),
+        }
+    }
+
+    /// The key with this hash, if it is in memory. Never waits.
+    #[must_use]
+    pub fn cached_key(&self, hash: &[u8; 32]) -> Option<Arc<KeyRecord>> {
+        self.keys.get(hash)
+    }
+
+    /// The account, if it is in memory. Never waits.
+    #[must_use]
+    pub fn cached_account(&self, account: AccountId) -> Option<Arc<AccountRecord>> {
+        self.accounts.get(&account)
+    }
+
+    /// The key with this hash; `None` if nobody has it.
+    ///
+    /// # Errors
+    /// When it is not in memory and the database failed.
+    pub async fn key_by_hash(
+        &self,
+        hash: [u8; 32],
+    ) -> Result<Option<Arc<KeyRecord>>, DirectoryError> {
+        self.keys.find(hash, async { Ok(keys::store::by_hash(&self.pool, &hash).await?) }).await
+    }
+
+    /// The account with this id; `None` if there is none.
+    ///
+    /// # Errors
+    /// When it is not in memory and the database failed.
+    pub async fn account(
+        &self,
+        account: AccountId,
+    ) -> Result<Option<Arc<AccountRecord>>, DirectoryError> {
+        let load =
+            async { Ok(store::account(&self.pool, account).await?.map(AccountRecord::from)) };
+        self.accounts.find(account, load).await
+    }
+
+    /// The account that a request names by id or handle.
+    ///
+    /// # Errors
+    /// [`DirectoryError::UnknownAccount`], or the database failed.
+    pub async fn resolve(&self, id_or_handle: &str) -> Result<AccountId, DirectoryError> {
+        let account = match id_or_handle.parse::<AccountId>() {
+            Ok(id) => self.account(id).await?.map(|account| account.account_id),
+            Err(_) => self.account_of_handle(id_or_handle).await?,
+        };
+        account.ok_or_else(|| {
+            DirectoryError::UnknownAccount(id_or_handle.chars().take(HANDLE_LENGTH).collect())
+        })
+    }
+
+    async fn account_of_handle(&self, handle: &str) -> Result<Option<AccountId>, DirectoryError> {
+        if handle.len() > HANDLE_LENGTH || handle.contains('\0') {
+            return Ok(None);
+        }
+        if let Some(account) = self.handles.get(handle) {
+            return Ok(Some(account));
+        }
+        let found = store::account_of_handle(&self.pool, handle).await?;
+        if let Some(account) = found {
+            self.handles.insert(handle.to_owned(), account);
+        }
+        Ok(found)
+    }
+
+    /// Drops what a change has made stale. Whoever commits a change calls this before it answers.
+    pub fn invalidate(&self, change: &Change) {
+        match change {
+            Change::Key(hash) => self.keys.forget(hash),
+            Change::Account(account) => self.accounts.forget(account),
+            Change::Prices => {}
+        }
+    }
+
+    /// Drops everything: changes may have been missed.
+    pub fn invalidate_all(&self) {
+        self.keys.forget_all();
+        self.accounts.forget_all();
+    }
+
+    /// Listens to the changes that all servers announce, for as long as the server runs; whenever
+    /// it had to connect again it first listens, then drops everything, since changes may have been
+    /// missed. `on_prices_changed` is called for changes of the price book, and then, too.
+    pub async fn listen(
+        self: Arc<Self>,
+        pool: PgPool,
+        on_prices_changed: impl Fn() + Send + Sync + 'static,
+    ) {
+        loop {
+            let lost = match self.listen_once(&pool, &on_prices_changed).await {
+                Ok(()) => "the connection ended".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            tracing::warn!(cause = lost, "not hearing of changes; connecting again");
+            // Nothing is dropped here: what is in memory stays good for as long as this server may
+            // go on authorising without the database, which its heartbeat decides.
+            tokio::time::sleep(RELISTEN).await;
+        }
+    }
+
+    /// Returns when the connection is lost.
+    async fn listen_once(
+        &self,
+        pool: &PgPool,
+        on_prices_changed: &(impl Fn() + Send + Sync),
+    ) -> sqlx::Result<()> {
+        let mut listener = PgListener::connect_with(pool).await?;
+        // A listener that connects again by itself would hide that changes were missed.
+        listener.eager_reconnect(false);
+        listener.listen(CHANNEL).await?;
+        self.invalidate_all();
+        on_prices_changed();
+        while let Some(notification) = listener.try_recv().await? {
+            match notification.payload().parse() {
+                Ok(Change::Prices) => on_prices_changed(),
+                Ok(change) => self.invalidate(&change),
+                Err(_) => tracing::debug!(
+                    payload = notification.payload(),
+                    "an announcement that this version does not know"
+                ),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Directory {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Directory").finish_non_exhaustive()
+    }
+}
