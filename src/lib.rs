@@ -7,7 +7,6 @@ pub mod accounts;
 pub mod api;
 pub mod authorization;
 pub mod catalog;
-pub mod cli;
 pub mod clock;
 pub mod database;
 pub mod identity;

@@ -25,7 +25,8 @@ const CHECKSUM_LENGTH: usize = 6;
 const HINT_LENGTH: usize = 4;
 
 /// What a key is for; its prefix says it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Tier {
     /// `ga_sk_`: the standard models.
     Standard,

@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use super::limits;
 use crate::{
+    accounts::key::Tier,
     ids::{AccountId, AuthorizationId, InstanceId, KeyId, ModelId, PriceVersionId},
     money::{Amount, Currency},
     problem::{Problem, ProblemKind},
@@ -70,6 +71,9 @@ pub struct GrantClaims {
     /// Whose key it was.
     #[serde(rename = "key")]
     pub key_id: KeyId,
+    /// The key's tier.
+    #[serde(rename = "tir")]
+    pub tier: Tier,
     /// What is charged, whatever was served.
     #[serde(rename = "mid")]
     pub model_id: ModelId,
@@ -154,10 +158,10 @@ mod text {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Token {
+struct Token<C> {
     aud: String,
     #[serde(flatten)]
-    claims: GrantClaims,
+    claims: C,
 }
 
 /// A key that signs or verifies grants.
@@ -217,7 +221,7 @@ impl GrantSigner {
     }
 
     /// Signs a grant.
-    pub fn sign(&self, claims: GrantClaims) -> Result<String, GrantError> {
+    pub fn sign(&self, claims: &GrantClaims) -> Result<String, GrantError> {
         let ring = self.ring.load();
         let token = Token { aud: AUDIENCE.to_owned(), claims };
         jsonwebtoken::encode(&ring.header, &token, &ring.signing).map_err(|_| GrantError::Invalid)
@@ -235,7 +239,7 @@ impl GrantSigner {
             .as_ref()
             .and_then(|key_id| ring.verifying.get(key_id))
             .ok_or(GrantError::UnknownKey)?;
-        jsonwebtoken::decode::<Token>(token, key, &self.validation)
+        jsonwebtoken::decode::<Token<GrantClaims>>(token, key, &self.validation)
             .map(|token| token.claims.claims)
             .map_err(|_| GrantError::Invalid)
     }
@@ -269,6 +273,7 @@ mod tests {
             issuer: InstanceId::generate(),
             account_id: AccountId::generate(),
             key_id: KeyId::generate(),
+            tier: Tier::Pro,
             model_id: ModelId(7),
             model: "deepseek-ai/DeepSeek-R1".to_owned(),
             currency: Currency::USD,
@@ -287,10 +292,10 @@ mod tests {
     #[test]
     fn a_token_brings_back_exactly_what_was_granted() {
         let signer = GrantSigner::new(&[key("a", 1, false)]).unwrap();
-        let token = signer.sign(claims()).unwrap();
+        let token = signer.sign(&claims()).unwrap();
         let read = signer.verify(&token).unwrap();
         let again = GrantClaims { ..read.clone() };
-        assert_eq!(signer.verify(&signer.sign(again).unwrap()).unwrap(), read);
+        assert_eq!(signer.verify(&signer.sign(&again).unwrap()).unwrap(), read);
         assert_eq!(read.reserved.to_string(), "0.000000000001");
         assert_eq!(read.price_version.0, 9_007_199_254_740_993);
         assert_eq!(read.max_output_tokens, u64::MAX);
@@ -299,7 +304,7 @@ mod tests {
     #[test]
     fn a_changed_token_is_refused_wherever_it_was_changed() {
         let signer = GrantSigner::new(&[key("a", 1, false)]).unwrap();
-        let token = signer.sign(claims()).unwrap();
+        let token = signer.sign(&claims()).unwrap();
         for position in (0..token.len()).step_by(7) {
             let mut bytes = token.clone().into_bytes();
             bytes[position] = if bytes[position] == b'A' { b'B' } else { b'A' };
@@ -312,7 +317,7 @@ mod tests {
     fn another_servers_token_is_told_apart_from_garbage() {
         let ours = GrantSigner::new(&[key("a", 1, false)]).unwrap();
         let theirs = GrantSigner::new(&[key("b", 2, false)]).unwrap();
-        let token = theirs.sign(claims()).unwrap();
+        let token = theirs.sign(&claims()).unwrap();
         assert_eq!(ours.verify(&token), Err(GrantError::UnknownKey));
         assert_eq!(ours.verify("garbage"), Err(GrantError::Invalid));
         assert_eq!(ours.verify(""), Err(GrantError::Invalid));
@@ -321,16 +326,16 @@ mod tests {
     #[test]
     fn a_retired_key_still_verifies_and_signs_no_more() {
         let before = GrantSigner::new(&[key("a", 1, false)]).unwrap();
-        let token = before.sign(claims()).unwrap();
+        let token = before.sign(&claims()).unwrap();
         let after = GrantSigner::new(&[key("a", 1, true), key("b", 2, false)]).unwrap();
         assert!(after.verify(&token).is_ok());
-        assert_eq!(before.verify(&after.sign(claims()).unwrap()), Err(GrantError::UnknownKey));
+        assert_eq!(before.verify(&after.sign(&claims()).unwrap()), Err(GrantError::UnknownKey));
     }
 
     #[test]
     fn a_token_without_a_signature_is_refused() {
         let signer = GrantSigner::new(&[key("a", 1, false)]).unwrap();
-        let token = signer.sign(claims()).unwrap();
+        let token = signer.sign(&claims()).unwrap();
         let mut parts = token.split('.');
         let (_, body) = (parts.next().unwrap(), parts.next().unwrap());
         // {"typ":"JWT","alg":"none","kid":"a"}

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 /// How long a grant may be used before its reservation lapses: longer than nearly every request,
 /// short enough that the funds of a lost one come back soon. `ExtendAuthorization` moves it.
-pub const AUTHORIZATION_LIFETIME: Duration = Duration::from_secs(15 * 60);
+pub const AUTHORIZATION_LIFETIME: Duration = Duration::from_mins(15);
 /// Usage this long after the expiry is still covered by the reservation: time for the report of a
 /// request that ended at the last moment to arrive. Posting and shrinking judge by the same sum.
 pub const SETTLEMENT_GRACE: Duration = Duration::from_secs(30);
 /// How long after its expiry an authorization's usage is still recorded, as an overrun; a signing
 /// key is kept as long.
-pub const LATE_USAGE: Duration = Duration::from_secs(35 * 24 * 60 * 60);
+pub const LATE_USAGE: Duration = Duration::from_hours(35 * 24);
 
 /// How much the gateway's count of prompt tokens may fall short, in percent: tokenizers differ.
 pub const INPUT_MARGIN_PERCENT: u32 = 10;
@@ -29,7 +29,7 @@ pub const LEASE_HORIZON: Duration = Duration::from_secs(4);
 /// Over how long recent spending is averaged.
 pub const SPENDING_WINDOW: Duration = Duration::from_secs(10);
 /// An idle lease is given back after this long.
-pub const IDLE_LEASE: Duration = Duration::from_secs(10 * 60);
+pub const IDLE_LEASE: Duration = Duration::from_mins(10);
 /// How often leases are looked over for expiry, idleness and drift.
 pub const LEASE_TICK: Duration = Duration::from_secs(1);
 /// How long a pool must be quiet before what it has settled is told to the database.
@@ -56,5 +56,8 @@ pub const MAX_LABELS: usize = 16;
 pub const MAX_LABEL_NAME: usize = 64;
 /// Characters of a label's value.
 pub const MAX_LABEL_VALUE: usize = 256;
-/// Tokens that one request may claim; ten thousand times the longest context of today.
-pub const MAX_TOKENS: u64 = 10_000_000_000;
+
+/// Dead servers are looked for every so many looks at the leases.
+pub const REMOVAL_ROUNDS: u32 = 30;
+/// When to try again with too many requests under way.
+pub const RETRY_WHEN_FULL: Duration = Duration::from_secs(1);

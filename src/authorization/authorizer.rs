@@ -1,0 +1,636 @@
+//! The authorizer: a request's way from the key to the grant, in a straight line.
+//!
+//! key → account → model → price → bound ([`super::checks`]) → funds ([`super::leases`]) → token
+//! ([`super::grant`]). All of it from memory but for the first touch of a key, an account, a
+//! discounted price or a lease.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Held,
+    checks::{self, Bound},
+    decision::{Decision, Denial, Grant, Reason, Request},
+    error::AuthorizationError,
+    grant::{GrantClaims, GrantError, GrantSigner, after},
+    heartbeat::Heartbeat,
+    leases::{Leases, RenewalQueue, Slot, Upkeep, Waited},
+    limits,
+    pool::{Reservation, Reserved},
+    store::{self, FundsView},
+    validate,
+};
+use crate::{
+    accounts::{account::AccountRecord, directory::Directory, key, keys::record::KeyRecord},
+    catalog::{
+        book::{PriceBook, Resolution},
+        model::{Model, Route},
+        rating,
+        version::{PricedModel, PricingTerms},
+    },
+    clock,
+    ids::{AccountId, AuthorizationId, InstanceId, moment_of},
+    money::Amount,
+    tasks::Tasks,
+};
+
+/// Says whether requests may be served, and holds the funds for those that may. One per server.
+#[derive(Debug)]
+pub struct Authorizer {
+    instance: InstanceId,
+    database: PgPool,
+    directory: Arc<Directory>,
+    book: Arc<PriceBook>,
+    signer: GrantSigner,
+    leases: Leases,
+    heartbeat: Heartbeat,
+}
+
+/// Who asks and for what, once the checks in memory have passed.
+struct Asked<'a> {
+    request: &'a Request,
+    key: Arc<KeyRecord>,
+    account: Arc<AccountRecord>,
+    model: Arc<Model>,
+    priced: Arc<PricedModel>,
+}
+
+/// A check's refusal, or a call that failed.
+enum Stop {
+    Denied(Box<Denial>),
+    Failed(AuthorizationError),
+}
+
+/// Either a grant or what stopped it.
+type Granted = Result<Grant, Stop>;
+
+impl From<Box<Denial>> for Stop {
+    fn from(denial: Box<Denial>) -> Self {
+        Self::Denied(denial)
+    }
+}
+
+impl<E: Into<AuthorizationError>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+fn decided(result: Granted) -> Result<Decision, AuthorizationError> {
+    match result {
+        Ok(grant) => Ok(Decision::Granted(grant)),
+        Err(Stop::Denied(denial)) => Ok(Decision::Denied(denial)),
+        Err(Stop::Failed(error)) => Err(error),
+    }
+}
+
+impl Authorizer {
+    /// Registers this server with the database, takes its first beat and starts what keeps leases
+    /// and heartbeat going.
+    pub async fn start(
+        database: PgPool,
+        directory: Arc<Directory>,
+        book: Arc<PriceBook>,
+        tasks: &Tasks,
+    ) -> Result<Arc<Self>, AuthorizationError> {
+        let instance = InstanceId::generate();
+        let signer = signer(&database).await?;
+        let mut connection = database.acquire().await?.detach();
+        store::register(&mut connection, instance, &description()).await?;
+        let (leases, queue) = Leases::new(instance);
+        let authorizer = Arc::new(Self {
+            instance,
+            database: database.clone(),
+            directory,
+            book,
+            signer,
+            leases,
+            heartbeat: Heartbeat::default(),
+        });
+        authorizer.upkeep().beat(&mut connection).await?;
+        authorizer.spawn(&database, queue, tasks);
+        Ok(authorizer)
+    }
+
+    fn spawn(self: &Arc<Self>, database: &PgPool, queue: RenewalQueue, tasks: &Tasks) {
+        let (stopping, here, pool) = (tasks.stopping(), Arc::clone(self), database.clone());
+        tasks.spawn_essential("lease renewal", async move {
+            here.leases.run(&pool, queue, stopping).await;
+        });
+        let (stopping, here, pool) = (tasks.stopping(), Arc::clone(self), database.clone());
+        tasks.spawn_essential("heartbeat", async move {
+            here.beat_until(&pool, stopping).await;
+        });
+        let (stopping, here, pool) = (tasks.stopping(), Arc::clone(self), database.clone());
+        tasks.spawn_essential("lease upkeep", async move {
+            here.look_over_until(&pool, stopping).await;
+        });
+    }
+
+    const fn upkeep(&self) -> Upkeep<'_> {
+        Upkeep { instance: self.instance, leases: &self.leases, heartbeat: &self.heartbeat }
+    }
+
+    async fn beat_until(&self, database: &PgPool, stopping: CancellationToken) {
+        let mut connection = None;
+        let mut ticks = tokio::time::interval(limits::HEARTBEAT_INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = stopping.cancelled() => return,
+            }
+            if connection.is_none() {
+                connection = database.acquire().await.ok().map(sqlx::pool::PoolConnection::detach);
+            }
+            let Some(open) = &mut connection else { continue };
+            match self.upkeep().beat(open).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    tracing::error!(
+                        instance = %self.instance,
+                        "this server was silent for so long that the others removed it; it drains \
+                         and must be started again"
+                    );
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the heartbeat was not answered");
+                    connection = None;
+                }
+            }
+        }
+    }
+
+    async fn look_over_until(&self, database: &PgPool, stopping: CancellationToken) {
+        let mut ticks = tokio::time::interval(limits::LEASE_TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut round: u32 = 0;
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = stopping.cancelled() => return,
+            }
+            round = round.wrapping_add(1);
+            let Ok(mut connection) = database.acquire().await else { continue };
+            if let Err(error) = self.upkeep().look_over(&mut connection).await {
+                tracing::warn!(%error, "leases were not looked over");
+            }
+            if round % limits::REMOVAL_ROUNDS == 1
+                && let Err(error) = store::remove_dead(&mut connection).await
+            {
+                tracing::warn!(%error, "dead servers were not removed");
+            }
+        }
+    }
+
+    /// Decides about one request.
+    ///
+    /// # Errors
+    /// [`AuthorizationError::Invalid`] for a request that cannot be understood, `RequestIdReused`,
+    /// and `Unavailable` when the database has not been heard of for too long.
+    pub async fn authorize(&self, request: &Request) -> Result<Decision, AuthorizationError> {
+        validate::request(request)?;
+        if !self.heartbeat.allows() {
+            return Err(AuthorizationError::Unavailable);
+        }
+        decided(self.decide(request).await)
+    }
+
+    async fn decide(&self, request: &Request) -> Granted {
+        let now = clock::now();
+        let (key, account) = self.customer(&request.api_key, now).await?;
+        let slot = self.leases.slot(account.account_id);
+        if let Some(held) = answered(&slot, &key, request) {
+            return same(&held, request);
+        }
+        let model = checks::model(self.book.model(&request.model), &request.model)?;
+        let priced = self.priced(&account, &model, now).await?;
+        checks::access(&key, &model)?;
+        let bound = checks::bound(request, &key, &model, &priced.price)?;
+        self.reserve(&slot, &Asked { request, key, account, model, priced }, bound).await
+    }
+
+    /// Key well formed · known · not revoked or expired · account active.
+    async fn customer(
+        &self,
+        api_key: &str,
+        now: DateTime<Utc>,
+    ) -> Result<(Arc<KeyRecord>, Arc<AccountRecord>), Stop> {
+        let parsed = key::parse(api_key).map_err(|error| checks::malformed(&error))?;
+        let key = match self.directory.cached_key(&parsed.hash) {
+            Some(key) => key,
+            None => self.directory.key_by_hash(parsed.hash).await?.ok_or_else(checks::unknown)?,
+        };
+        checks::key(&key, now)?;
+        let account = match self.directory.cached_account(key.account_id) {
+            Some(account) => account,
+            None => self.directory.account(key.account_id).await?.ok_or_else(checks::unknown)?,
+        };
+        checks::account(&account)?;
+        Ok((key, account))
+    }
+
+    async fn priced(
+        &self,
+        account: &AccountRecord,
+        model: &Model,
+        now: DateTime<Utc>,
+    ) -> Result<Arc<PricedModel>, Stop> {
+        let terms = PricingTerms {
+            account_id: Some(account.account_id),
+            currency: account.currency,
+            discount_percent: account.discount_percent,
+            model_discounts: &account.model_discounts,
+        };
+        let priced = match self.book.resolve(&terms, model, now) {
+            Resolution::Priced(priced) => Some(priced),
+            Resolution::Unpriced => None,
+            Resolution::NeedsDerivation => self.book.resolve_or_derive(&terms, model, now).await?,
+        };
+        Ok(priced.ok_or_else(|| checks::unpriced(model, account))?)
+    }
+
+    /// Holds the funds, waiting for the database where the lease does not cover them.
+    async fn reserve(&self, slot: &Arc<Slot>, asked: &Asked<'_>, mut bound: Bound) -> Granted {
+        for attempt in 0..limits::RESERVATION_ATTEMPTS {
+            let held = Arc::new(self.hold(asked, bound)?);
+            let (at, free, funds) = match self.try_reserve(slot, asked, &held)? {
+                Tried::Held => return Ok(held.grant.clone()),
+                Tried::Again(earlier) => return same(&earlier, asked.request),
+                Tried::Short { at, free, funds } => (at, free, funds),
+            };
+            let reducible = asked.request.allow_reduced_output;
+            let floor = if reducible { bound.least } else { bound.amount };
+            let short = slot.lock().is_short(at, floor);
+            if reducible
+                && (short || attempt > 0)
+                && let Some(smaller) = fitting(asked, bound, free)
+            {
+                bound = smaller;
+                continue;
+            }
+            let last = attempt + 1 == limits::RESERVATION_ATTEMPTS;
+            if short || last {
+                let account = &asked.account;
+                let denial =
+                    Denial::of_funds(&account.handle, account.currency, bound.amount, &funds);
+                return Err(Stop::Denied(denial));
+            }
+            if self.leases.wait(slot, bound.amount, floor).await == Waited::Unavailable {
+                return Err(AuthorizationError::Unavailable.into());
+            }
+        }
+        Err(AuthorizationError::Unavailable.into())
+    }
+
+    fn try_reserve(
+        &self,
+        slot: &Arc<Slot>,
+        asked: &Asked<'_>,
+        held: &Arc<Held>,
+    ) -> Result<Tried, Stop> {
+        let claims = &held.grant.claims;
+        let request_id = &asked.request.request_id;
+        let reservation = Reservation {
+            amount: claims.reserved,
+            covered_until: claims.covered_until(),
+            request: (!request_id.is_empty()).then(|| (claims.key_id, request_id.clone())),
+            grant: Arc::clone(held),
+        };
+        let at = clock::since_boot();
+        let mut state = slot.lock();
+        state.touch(at);
+        match state.pool.reserve(claims.authorization_id, reservation) {
+            Reserved::Held => {
+                state.pool.count_spending(claims.reserved, at);
+                if state.pool.runs_dry(at) && !state.is_short(at, claims.reserved) {
+                    self.leases.renew(slot, &mut state);
+                }
+                Ok(Tried::Held)
+            }
+            Reserved::Again(earlier) => Ok(Tried::Again(earlier)),
+            Reserved::Short => Ok(Tried::Short { at, free: state.pool.free(), funds: state.funds }),
+            Reserved::Full => Err(Stop::Denied(too_many(&asked.account.handle))),
+        }
+    }
+
+    fn hold(&self, asked: &Asked<'_>, bound: Bound) -> Result<Held, Stop> {
+        let request = asked.request;
+        let authorization_id = AuthorizationId::generate();
+        let authorized_at = moment_of(authorization_id.0).unwrap_or_else(clock::now);
+        let claims = GrantClaims {
+            authorization_id,
+            issuer: self.instance,
+            account_id: asked.account.account_id,
+            key_id: asked.key.key_id,
+            tier: asked.key.tier,
+            model_id: asked.model.model_id,
+            model: asked.model.name.clone(),
+            currency: asked.account.currency,
+            price_version: asked.priced.version,
+            reserved: bound.amount,
+            input_tokens: request.input_tokens,
+            max_output_tokens: bound.max_output_tokens,
+            authorized_at,
+            expires_at: self.expiry(),
+            request_id: request.request_id.clone(),
+            end_user: request.end_user.clone(),
+            labels: request.labels.clone(),
+        };
+        let grant = Grant {
+            token: self.signer.sign(&claims)?,
+            route: asked.model.route,
+            reduced: bound.reduced,
+            claims,
+        };
+        Ok(Held {
+            grant,
+            priced: Arc::clone(&asked.priced),
+            asked_output: request.max_output_tokens,
+            adopted: false,
+        })
+    }
+
+    /// The end of a grant made now, by the database's clock.
+    fn expiry(&self) -> DateTime<Utc> {
+        let expiry = after(self.heartbeat.database_now(), limits::AUTHORIZATION_LIFETIME);
+        // What the token carries is what memory holds: milliseconds.
+        DateTime::from_timestamp_millis(expiry.timestamp_millis()).unwrap_or(expiry)
+    }
+
+    /// Raises what an outstanding authorization may generate and cost, and moves its expiry. On
+    /// another server than the issuer's the whole new amount is reserved there.
+    ///
+    /// # Errors
+    /// `Expired`, `NotOutstanding`, `NoRise`, a bad token, `Unavailable`.
+    pub async fn extend(
+        &self,
+        token: &str,
+        max_output_tokens: u64,
+        allow_reduced_output: bool,
+    ) -> Result<Decision, AuthorizationError> {
+        let claims = self.signer.verify(token)?;
+        if !self.heartbeat.allows() {
+            return Err(AuthorizationError::Unavailable);
+        }
+        decided(self.extend_claims(claims, max_output_tokens, allow_reduced_output).await)
+    }
+
+    async fn extend_claims(&self, claims: GrantClaims, wanted: u64, reducible: bool) -> Granted {
+        validate::tokens("max_output_tokens", wanted)?;
+        let id = claims.authorization_id;
+        if self.heartbeat.database_now() >= claims.expires_at {
+            return Err(AuthorizationError::Expired(id).into());
+        }
+        let account = self.directory.account(claims.account_id).await?;
+        let account = account.ok_or_else(checks::unknown)?;
+        checks::account(&account)?;
+        let slot = self.leases.slot(claims.account_id);
+        let held = match held(&slot, id) {
+            Some(held) => held,
+            None if claims.issuer == self.instance => {
+                return Err(AuthorizationError::NotOutstanding(id).into());
+            }
+            None => self.adopt(&claims).await?,
+        };
+        let has = held.grant.claims.max_output_tokens;
+        if wanted <= has {
+            return Err(AuthorizationError::NoRise { id, has }.into());
+        }
+        self.raise(&slot, &account, &held, wanted, reducible).await
+    }
+
+    /// Another server's grant, as this one can go on with it: nothing is held for it here yet.
+    async fn adopt(&self, claims: &GrantClaims) -> Result<Arc<Held>, Stop> {
+        let id = claims.authorization_id;
+        if store::has_event(&self.database, claims.account_id, id).await? {
+            return Err(AuthorizationError::NotOutstanding(id).into());
+        }
+        let priced = self.book.version_or_load(claims.price_version).await?;
+        let priced = priced.ok_or(GrantError::Invalid)?;
+        let model = self.book.model(&claims.model);
+        let grant = Grant {
+            claims: GrantClaims { reserved: Amount::ZERO, ..claims.clone() },
+            token: String::new(),
+            route: model.map_or(Route::Standard, |model| model.route),
+            reduced: false,
+        };
+        Ok(Arc::new(Held { grant, priced, asked_output: None, adopted: true }))
+    }
+
+    async fn raise(
+        &self,
+        slot: &Arc<Slot>,
+        account: &AccountRecord,
+        held: &Arc<Held>,
+        wanted: u64,
+        reducible: bool,
+    ) -> Granted {
+        let (price, margin) = (&held.priced.price, checks::input_margin());
+        let before = &held.grant.claims;
+        let mut output = wanted;
+        for attempt in 0..limits::RESERVATION_ATTEMPTS {
+            let amount = rating::ceiling(price, before.input_tokens, output, margin)
+                .map_err(|error| validate::invalid("max_output_tokens", error))?;
+            let raised = Arc::new(held.raised(
+                &self.signer,
+                GrantClaims {
+                    issuer: self.instance,
+                    reserved: amount.max(before.reserved),
+                    max_output_tokens: output,
+                    expires_at: self.expiry(),
+                    ..before.clone()
+                },
+                output < wanted,
+            )?);
+            let rise = amount.minus_to_zero(before.reserved);
+            let (at, free, funds) = match try_raise(slot, &raised)? {
+                Tried::Short { at, free, funds } => (at, free, funds),
+                Tried::Held | Tried::Again(_) => return Ok(raised.grant.clone()),
+            };
+            let short = slot.lock().is_short(at, rise);
+            if reducible && (short || attempt > 0) {
+                let all = before.reserved.saturating_add(free);
+                let fits = rating::affordable_output(price, before.input_tokens, margin, all);
+                if let Ok(Some(fits)) = fits
+                    && fits > before.max_output_tokens
+                    && fits < output
+                {
+                    output = fits;
+                    continue;
+                }
+            }
+            if short || attempt + 1 == limits::RESERVATION_ATTEMPTS {
+                let denial = Denial::of_funds(&account.handle, account.currency, rise, &funds);
+                return Err(Stop::Denied(denial));
+            }
+            let floor = if reducible { Amount::ZERO } else { rise };
+            if self.leases.wait(slot, rise, floor).await == Waited::Unavailable {
+                return Err(AuthorizationError::Unavailable.into());
+            }
+        }
+        Err(AuthorizationError::Unavailable.into())
+    }
+
+    /// Usage was charged and is committed: what its reservation did not need is free again.
+    pub fn settle(&self, account: AccountId, authorization: AuthorizationId, charge: Amount) {
+        self.leases.settle(account, authorization, charge);
+    }
+
+    /// An account's funds changed: a shortage that was remembered counts no more.
+    pub fn funds_changed(&self, account: AccountId) {
+        self.leases.funds_changed(account);
+    }
+
+    /// Gives back what this server holds of an account's funds beyond its reservations, and waits
+    /// until the database knows: before a refund or a closing, which need it all.
+    ///
+    /// # Errors
+    /// `Unavailable` when the database does not answer.
+    pub async fn give_back(&self, account: AccountId) -> Result<(), AuthorizationError> {
+        match self.leases.give_back(account).await {
+            Waited::Renewed => Ok(()),
+            Waited::Unavailable => Err(AuthorizationError::Unavailable),
+        }
+    }
+
+    /// What is reserved here, of one account or of all, in the order of the ids.
+    #[must_use]
+    pub fn reservations(&self, account: Option<AccountId>) -> Vec<Grant> {
+        let slots = match account {
+            Some(account) => self.leases.existing(account).into_iter().collect(),
+            None => self.leases.all(),
+        };
+        let mut grants = Vec::new();
+        for slot in slots {
+            let state = slot.lock();
+            grants.extend(
+                state.pool.reservations().map(|(_, reservation)| reservation.grant.grant.clone()),
+            );
+        }
+        grants.sort_unstable_by_key(|grant| grant.claims.authorization_id);
+        grants
+    }
+
+    /// The tokens' signer, for whoever settles.
+    #[must_use]
+    pub const fn signer(&self) -> &GrantSigner {
+        &self.signer
+    }
+
+    /// This server's id.
+    #[must_use]
+    pub const fn instance(&self) -> InstanceId {
+        self.instance
+    }
+
+    /// Whether this server may authorize now, and by which time the database judges.
+    #[must_use]
+    pub const fn heartbeat(&self) -> &Heartbeat {
+        &self.heartbeat
+    }
+
+    /// What this server leases and has reserved, for its metrics: pools, reservations.
+    #[must_use]
+    pub fn sizes(&self) -> (usize, usize) {
+        let slots = self.leases.all();
+        let reservations = slots.iter().map(|slot| slot.lock().pool.reservations().count()).sum();
+        (slots.len(), reservations)
+    }
+}
+
+/// How an attempt to hold funds ended.
+enum Tried {
+    Held,
+    Again(Arc<Held>),
+    Short { at: Duration, free: Amount, funds: FundsView },
+}
+
+fn try_raise(slot: &Slot, raised: &Arc<Held>) -> Result<Tried, Stop> {
+    let claims = &raised.grant.claims;
+    let id = claims.authorization_id;
+    let at = clock::since_boot();
+    let mut state = slot.lock();
+    state.touch(at);
+    let (amount, until) = (claims.reserved, claims.covered_until());
+    let tried = match state.pool.extend(id, amount, until, Arc::clone(raised)) {
+        Some(raised) => raised,
+        None if raised.adopted => {
+            let reservation = Reservation {
+                amount,
+                covered_until: until,
+                request: None,
+                grant: Arc::clone(raised),
+            };
+            matches!(state.pool.reserve(id, reservation), Reserved::Held)
+        }
+        None => return Err(AuthorizationError::NotOutstanding(id).into()),
+    };
+    if tried {
+        return Ok(Tried::Held);
+    }
+    Ok(Tried::Short { at, free: state.pool.free(), funds: state.funds })
+}
+
+/// The grant of the same request again; another content under its id is refused.
+fn same(held: &Held, request: &Request) -> Granted {
+    let claims = &held.grant.claims;
+    if claims.model != request.model
+        || claims.input_tokens != request.input_tokens
+        || held.asked_output != request.max_output_tokens
+    {
+        let id = request.request_id.clone();
+        return Err(AuthorizationError::RequestIdReused(id).into());
+    }
+    Ok(held.grant.clone())
+}
+
+fn answered(slot: &Slot, key: &KeyRecord, request: &Request) -> Option<Arc<Held>> {
+    if request.request_id.is_empty() {
+        return None;
+    }
+    slot.lock().pool.answered(&(key.key_id, request.request_id.clone()))
+}
+
+fn held(slot: &Slot, id: AuthorizationId) -> Option<Arc<Held>> {
+    slot.lock().pool.reservation(id).map(|reservation| Arc::clone(&reservation.grant))
+}
+
+/// The same request with as much output as these funds cover; `None` when that is none at all.
+fn fitting(asked: &Asked<'_>, bound: Bound, free: Amount) -> Option<Bound> {
+    let (price, input) = (&asked.priced.price, asked.request.input_tokens);
+    let margin = checks::input_margin();
+    let fits = rating::affordable_output(price, input, margin, free).ok().flatten()?;
+    if fits == 0 || fits >= bound.max_output_tokens {
+        return None;
+    }
+    let amount = rating::ceiling(price, input, fits, margin).ok()?;
+    Some(Bound { max_output_tokens: fits, amount, least: bound.least, reduced: true })
+}
+
+fn too_many(handle: &str) -> Box<Denial> {
+    let message = format!(
+        "account {handle} has {} requests under way on this server; record the usage of those that          have ended",
+        limits::MAX_OUTSTANDING
+    );
+    let mut denial = Denial::new(Reason::RateLimited, format!("account {handle}"), message);
+    denial.limit = Some(limits::MAX_OUTSTANDING.to_string());
+    denial.retry_after = Some(limits::RETRY_WHEN_FULL);
+    denial
+}
+
+async fn signer(database: &PgPool) -> Result<GrantSigner, AuthorizationError> {
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret).map_err(|error| AuthorizationError::Signing(error.to_string()))?;
+    let name = InstanceId::generate().to_string();
+    let keys = store::signing_keys(database, (&name, &secret)).await?;
+    GrantSigner::new(&keys).ok_or_else(|| AuthorizationError::Signing("no key".to_owned()))
+}
+
+fn description() -> String {
+    format!("tollgate {} pid {}", env!("CARGO_PKG_VERSION"), std::process::id())
+}

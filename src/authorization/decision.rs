@@ -1,0 +1,259 @@
+//! What `Authorize` is asked and what it answers. A denial is a normal answer: it names what stood
+//! in the way, by how much, when that changes and what to do.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use chrono::{DateTime, Utc};
+use rust_decimal::Decimal;
+
+use super::{grant::GrantClaims, store::FundsView};
+use crate::{
+    catalog::model::Route,
+    money::{Amount, Currency},
+};
+
+/// One request that a gateway wants to serve.
+#[derive(Clone)]
+pub struct Request {
+    /// The customer's key as it came in.
+    pub api_key: String,
+    /// The model's name.
+    pub model: String,
+    /// The gateway's id of the request, or empty.
+    pub request_id: String,
+    /// Prompt tokens as the gateway counted them.
+    pub input_tokens: u64,
+    /// The most the model may generate; `None` is the model's own maximum.
+    pub max_output_tokens: Option<u64>,
+    /// Whether a smaller answer is better than none.
+    pub allow_reduced_output: bool,
+    /// The customer's own user, or empty.
+    pub end_user: String,
+    /// The customer's labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// The answer.
+#[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "a grant is the usual answer")]
+pub enum Decision {
+    /// It may be served.
+    Granted(Grant),
+    /// It may not.
+    Denied(Box<Denial>),
+}
+
+/// A promise to pay for one request.
+#[derive(Debug, Clone)]
+pub struct Grant {
+    /// What is promised.
+    pub claims: GrantClaims,
+    /// The same, signed.
+    pub token: String,
+    /// Which capacity serves it.
+    pub route: Route,
+    /// Whether it may generate less than was asked for.
+    pub reduced: bool,
+}
+
+/// Why a request may not be served, in the order in which it is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// Not one of our keys by its form.
+    MalformedKey,
+    /// Nobody has it.
+    UnknownKey,
+    /// Revoked.
+    KeyRevoked,
+    /// Past its time.
+    KeyExpired,
+    /// Its account is suspended.
+    AccountSuspended,
+    /// Its account is closed.
+    AccountClosed,
+    /// No such model, or not served any more.
+    ModelNotFound,
+    /// The model has no price in the account's currency now.
+    ModelUnpriced,
+    /// Not on the key's list.
+    ModelNotAllowed,
+    /// A `Pro/` model with a standard key.
+    ProKeyRequired,
+    /// More tokens than the key or the model allows.
+    RequestTooLarge,
+    /// Could cost more than the key allows.
+    RequestTooExpensive,
+    /// Too many at once.
+    RateLimited,
+    /// A Net-30 account at its limit.
+    CreditLimitExceeded,
+    /// Not enough credits.
+    InsufficientCredits,
+}
+
+impl Reason {
+    /// Every reason, in the order of the checks.
+    pub const ALL: [Self; 15] = [
+        Self::MalformedKey,
+        Self::UnknownKey,
+        Self::KeyRevoked,
+        Self::KeyExpired,
+        Self::AccountSuspended,
+        Self::AccountClosed,
+        Self::ModelNotFound,
+        Self::ModelUnpriced,
+        Self::ModelNotAllowed,
+        Self::ProKeyRequired,
+        Self::RequestTooLarge,
+        Self::RequestTooExpensive,
+        Self::RateLimited,
+        Self::CreditLimitExceeded,
+        Self::InsufficientCredits,
+    ];
+
+    /// The HTTP status the gateway should answer with. Funds are 402 and not the 429 that OpenAI
+    /// uses: client libraries repeat a 429 by themselves, and that never helps here.
+    #[must_use]
+    pub const fn http_status(self) -> u16 {
+        match self {
+            Self::MalformedKey | Self::UnknownKey | Self::KeyRevoked | Self::KeyExpired => 401,
+            Self::CreditLimitExceeded | Self::InsufficientCredits => 402,
+            Self::AccountSuspended
+            | Self::AccountClosed
+            | Self::ModelNotAllowed
+            | Self::ProKeyRequired => 403,
+            Self::ModelNotFound | Self::ModelUnpriced => 404,
+            Self::RequestTooLarge | Self::RequestTooExpensive => 400,
+            Self::RateLimited => 429,
+        }
+    }
+
+    /// The `code` of an OpenAI-style error object.
+    #[must_use]
+    pub const fn error_code(self) -> &'static str {
+        match self {
+            Self::MalformedKey | Self::UnknownKey | Self::KeyRevoked | Self::KeyExpired => {
+                "invalid_api_key"
+            }
+            Self::AccountSuspended | Self::AccountClosed => "account_deactivated",
+            Self::ModelNotFound | Self::ModelUnpriced => "model_not_found",
+            Self::ModelNotAllowed | Self::ProKeyRequired => "model_not_allowed",
+            Self::RequestTooLarge => "context_length_exceeded",
+            Self::RequestTooExpensive => "request_too_expensive",
+            Self::RateLimited => "rate_limit_exceeded",
+            Self::CreditLimitExceeded | Self::InsufficientCredits => "insufficient_quota",
+        }
+    }
+
+    /// The name in logs and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::MalformedKey => "malformed_key",
+            Self::UnknownKey => "unknown_key",
+            Self::KeyRevoked => "key_revoked",
+            Self::KeyExpired => "key_expired",
+            Self::AccountSuspended => "account_suspended",
+            Self::AccountClosed => "account_closed",
+            Self::ModelNotFound => "model_not_found",
+            Self::ModelUnpriced => "model_unpriced",
+            Self::ModelNotAllowed => "model_not_allowed",
+            Self::ProKeyRequired => "pro_key_required",
+            Self::RequestTooLarge => "request_too_large",
+            Self::RequestTooExpensive => "request_too_expensive",
+            Self::RateLimited => "rate_limited",
+            Self::CreditLimitExceeded => "credit_limit_exceeded",
+            Self::InsufficientCredits => "insufficient_credits",
+        }
+    }
+}
+
+/// A refusal that explains itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denial {
+    /// What stood in the way.
+    pub reason: Reason,
+    /// What the limit belongs to.
+    pub scope: String,
+    /// The limit in force.
+    pub limit: Option<String>,
+    /// What is used of it.
+    pub used: Option<String>,
+    /// What is reserved of it.
+    pub reserved: Option<String>,
+    /// When it starts anew.
+    pub resets_at: Option<DateTime<Utc>>,
+    /// When the same request may succeed without anybody changing anything.
+    pub retry_after: Option<Duration>,
+    /// What to do, in a sentence that may be shown to the customer.
+    pub message: String,
+}
+
+/// Time for other requests to be settled.
+const RETRY_AFTER_SETTLEMENT: Duration = Duration::from_secs(2);
+
+impl Denial {
+    /// A denial without numbers.
+    #[must_use]
+    pub fn new(reason: Reason, scope: impl Into<String>, message: impl Into<String>) -> Box<Self> {
+        Box::new(Self {
+            reason,
+            scope: scope.into(),
+            limit: None,
+            used: None,
+            reserved: None,
+            resets_at: None,
+            retry_after: None,
+            message: message.into(),
+        })
+    }
+
+    /// The denial with the limit it met and what the request asked of it.
+    #[must_use]
+    pub fn beyond(mut self: Box<Self>, limit: &impl ToString, asked: &impl ToString) -> Box<Self> {
+        self.limit = Some(limit.to_string());
+        self.used = Some(asked.to_string());
+        self
+    }
+
+    /// The denial that funds do not cover the request.
+    #[must_use]
+    pub fn of_funds(
+        handle: &str,
+        currency: Currency,
+        needed: Amount,
+        funds: &FundsView,
+    ) -> Box<Self> {
+        let (reason, limit, used, remedy) = if funds.net_30 {
+            (
+                Reason::CreditLimitExceeded,
+                funds.credit_limit + funds.prepaid.max(Decimal::ZERO),
+                funds.owed,
+                "pay open invoices, top up, or ask for a higher credit limit",
+            )
+        } else {
+            let spent = (-funds.prepaid).max(Decimal::ZERO);
+            (
+                Reason::InsufficientCredits,
+                funds.prepaid.max(Decimal::ZERO),
+                spent,
+                "top up, or ask for fewer output tokens",
+            )
+        };
+        // What other requests hold comes back in part when they are settled.
+        let may_come_back = funds.available + funds.leased >= needed.decimal();
+        let message = format!(
+            "account {handle} has {} {currency} available and this request may cost {needed} \
+             {currency}: {remedy}{}",
+            funds.available.max(Decimal::ZERO).normalize(),
+            if may_come_back { ", or try again when running requests have ended" } else { "" },
+        );
+        Box::new(Self {
+            limit: Some(limit.normalize().to_string()),
+            used: Some(used.normalize().to_string()),
+            reserved: Some(funds.leased.normalize().to_string()),
+            retry_after: may_come_back.then_some(RETRY_AFTER_SETTLEMENT),
+            ..*Self::new(reason, format!("account {handle}"), message)
+        })
+    }
+}

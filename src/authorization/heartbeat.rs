@@ -1,0 +1,96 @@
+//! Whether this server may authorize: it was heard of recently, by a clock that counts suspended
+//! time. The beat also brings the database's time, by which expiry is judged.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+
+use super::limits::HEARTBEAT_TTL;
+use crate::clock;
+
+/// The last beat that the database answered.
+#[derive(Debug, Default)]
+pub struct Heartbeat {
+    /// Until when this server may authorize, in milliseconds since boot.
+    deadline_ms: AtomicU64,
+    /// The database's time at boot, in microseconds since 1970: its time now is this plus the time
+    /// since boot.
+    boot_us: AtomicI64,
+    /// The database no longer knows this server.
+    removed: AtomicBool,
+}
+
+impl Heartbeat {
+    /// The database answered a beat that was sent at `sent` (since boot) with its time.
+    pub(super) fn answered(&self, sent: Duration, database_time: DateTime<Utc>) {
+        // Taken from when the beat was sent, the estimate is late by the trip there at most:
+        // nothing expires here before it does in the database.
+        let boot = database_time.timestamp_micros() - micros(sent);
+        self.boot_us.store(boot, Ordering::Relaxed);
+        let deadline = u64::try_from((sent + HEARTBEAT_TTL).as_millis()).unwrap_or(u64::MAX);
+        self.deadline_ms.fetch_max(deadline, Ordering::Release);
+    }
+
+    /// The database does not know this server any more: it may never authorize again.
+    pub(super) fn removed(&self) {
+        self.removed.store(true, Ordering::Release);
+    }
+
+    /// Whether the database does not know this server any more.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Acquire)
+    }
+
+    /// Whether this server may authorize now.
+    #[must_use]
+    pub fn allows(&self) -> bool {
+        let now = u64::try_from(clock::since_boot().as_millis()).unwrap_or(u64::MAX);
+        now < self.deadline_ms.load(Ordering::Acquire) && !self.is_removed()
+    }
+
+    /// The database's time now, as far as this server can tell.
+    #[must_use]
+    pub fn database_now(&self) -> DateTime<Utc> {
+        let now = self.boot_us.load(Ordering::Relaxed) + micros(clock::since_boot());
+        DateTime::from_timestamp_micros(now).unwrap_or(DateTime::<Utc>::MAX_UTC)
+    }
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_was_never_heard_of_may_not_authorize() {
+        assert!(!Heartbeat::default().allows());
+    }
+
+    #[test]
+    fn a_beat_allows_for_one_ttl_from_when_it_was_sent() {
+        let heartbeat = Heartbeat::default();
+        let long_ago = clock::since_boot().saturating_sub(HEARTBEAT_TTL);
+        heartbeat.answered(long_ago, clock::now());
+        assert!(!heartbeat.allows());
+        heartbeat.answered(clock::since_boot(), clock::now());
+        assert!(heartbeat.allows());
+        heartbeat.removed();
+        assert!(!heartbeat.allows());
+    }
+
+    #[test]
+    fn the_databases_time_goes_on_between_beats() {
+        let heartbeat = Heartbeat::default();
+        let there = clock::now() - chrono::Duration::hours(3);
+        heartbeat.answered(clock::since_boot(), there);
+        let off = heartbeat.database_now() - there;
+        assert!(off > chrono::Duration::milliseconds(-1) && off < chrono::Duration::seconds(5));
+    }
+}

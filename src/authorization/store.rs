@@ -1,0 +1,236 @@
+//! The SQL of authorization: instances, leases, signing keys, what expired unsettled.
+
+use chrono::{DateTime, Utc};
+use rust_decimal::Decimal;
+use sqlx::{PgConnection, PgPool, Row as _, postgres::PgRow};
+
+use super::{grant::SigningKey, limits, pool::Renewal};
+use crate::{
+    ids::{AccountId, AuthorizationId, InstanceId, KeyId},
+    money::Amount,
+};
+
+/// What an account had when its lease was last renewed, for a denial that explains itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FundsView {
+    /// Promotional credits and paid credits, less what is overdrawn.
+    pub prepaid: Decimal,
+    /// What a Net-30 account owes: unbilled and invoiced, less unapplied receipts.
+    pub owed: Decimal,
+    /// Whether usage beyond credits accrues to an invoice.
+    pub net_30: bool,
+    /// What it may owe.
+    pub credit_limit: Decimal,
+    /// Held by all servers together.
+    pub leased: Decimal,
+    /// What no server holds.
+    pub available: Decimal,
+}
+
+/// The database's answer for one lease.
+#[derive(Debug, Clone)]
+pub(super) struct RenewedLease {
+    pub(super) account: AccountId,
+    pub(super) lost: bool,
+    pub(super) base: Amount,
+    pub(super) granted: Amount,
+    pub(super) funds: FundsView,
+}
+
+const REGISTER: &str = "INSERT INTO instances (instance_id, description) VALUES ($1, $2)";
+
+pub(super) async fn register(
+    connection: &mut PgConnection,
+    instance: InstanceId,
+    description: &str,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(REGISTER).bind(instance).bind(description).execute(connection).await.map(drop)
+}
+
+/// The moment of the beat by the database's clock; `None` when this server was removed.
+pub(super) async fn heartbeat(
+    connection: &mut PgConnection,
+    instance: InstanceId,
+) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+    sqlx::query_scalar("SELECT beat_at FROM heartbeat($1)")
+        .bind(instance)
+        .fetch_optional(connection)
+        .await
+}
+
+const RENEW: &str = "SELECT * FROM renew_leases($1, $2, $3, $4, $5, $6, $7, $8)";
+
+/// Renews the leases of many accounts in one statement and so one transaction.
+pub(super) async fn renew_leases(
+    connection: &mut PgConnection,
+    instance: InstanceId,
+    renewals: &[(AccountId, Renewal)],
+) -> Result<Vec<RenewedLease>, sqlx::Error> {
+    fn column<T>(
+        renewals: &[(AccountId, Renewal)],
+        of: impl Fn(&(AccountId, Renewal)) -> T,
+    ) -> Vec<T> {
+        renewals.iter().map(of).collect()
+    }
+    let rows = sqlx::query(RENEW)
+        .bind(instance)
+        .bind(column(renewals, |(account, _)| account.0))
+        .bind(column(renewals, |(_, renewal)| renewal.sequence))
+        .bind(column(renewals, |(_, renewal)| renewal.kept.decimal()))
+        .bind(column(renewals, |(_, renewal)| renewal.need.decimal()))
+        .bind(column(renewals, |(_, renewal)| renewal.floor.decimal()))
+        .bind(column(renewals, |(_, renewal)| renewal.want.decimal()))
+        .bind(column(renewals, |(_, renewal)| renewal.not_before))
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(renewed_lease).collect()
+}
+
+fn renewed_lease(row: &PgRow) -> Result<RenewedLease, sqlx::Error> {
+    let decimal = |name: &str| row.try_get::<Decimal, _>(name);
+    let amount = |name: &str| {
+        Amount::new(decimal(name)?).map_err(|error| sqlx::Error::Decode(Box::new(error)))
+    };
+    Ok(RenewedLease {
+        account: row.try_get("account_id")?,
+        lost: row.try_get("lost")?,
+        base: amount("base")?,
+        granted: amount("granted")?,
+        funds: FundsView {
+            prepaid: decimal("promotional")? + decimal("credits")? - decimal("overdrawn")?,
+            owed: decimal("unbilled")? + decimal("receivable")? - decimal("unapplied")?,
+            net_30: row.try_get("net_30")?,
+            credit_limit: decimal("credit_limit")?,
+            leased: decimal("leased")?,
+            available: decimal("available")?,
+        },
+    })
+}
+
+const FOREIGN: &str = "DELETE FROM foreign_settlements WHERE issuer = $1
+                       RETURNING account_id, authorization_id, charge";
+
+/// Takes what other servers have settled of this server's grants.
+pub(super) async fn take_foreign_settlements(
+    connection: &mut PgConnection,
+    instance: InstanceId,
+) -> Result<Vec<(AccountId, AuthorizationId, Amount)>, sqlx::Error> {
+    let rows = sqlx::query(FOREIGN).bind(instance).fetch_all(connection).await?;
+    rows.iter()
+        .map(|row| {
+            let charge = Amount::new(row.try_get("charge")?)
+                .map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+            Ok((row.try_get("account_id")?, row.try_get("authorization_id")?, charge))
+        })
+        .collect()
+}
+
+/// An authorization that expired, as it is kept until its usage turns up.
+#[derive(Debug, Clone)]
+pub(super) struct Expired {
+    pub(super) account: AccountId,
+    pub(super) authorization: AuthorizationId,
+    pub(super) key: KeyId,
+    pub(super) model: String,
+    pub(super) reserved: Amount,
+    pub(super) authorized_at: DateTime<Utc>,
+    pub(super) lapses_at: DateTime<Utc>,
+    pub(super) request_id: String,
+}
+
+// Its event is looked for first: another server may have settled it.
+const UNSETTLED: &str = "
+    INSERT INTO unsettled_authorizations (account_id, authorization_id, key_id, model, reserved,
+                                          authorized_at, expired_at, request_id)
+    SELECT t.*
+      FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::numeric[],
+                  $6::timestamptz[], $7::timestamptz[], $8::text[])
+        AS t(account_id, authorization_id, key_id, model, reserved, authorized_at, expired_at,
+             request_id)
+     WHERE NOT EXISTS (SELECT 1 FROM usage_events e
+                        WHERE e.account_id = t.account_id AND e.event_id = t.authorization_id)
+    ON CONFLICT DO NOTHING";
+
+pub(super) async fn keep_unsettled(
+    connection: &mut PgConnection,
+    expired: &[Expired],
+) -> Result<u64, sqlx::Error> {
+    let result = sqlx::query(UNSETTLED)
+        .bind(expired.iter().map(|one| one.account.0).collect::<Vec<_>>())
+        .bind(expired.iter().map(|one| one.authorization.0).collect::<Vec<_>>())
+        .bind(expired.iter().map(|one| one.key.0).collect::<Vec<_>>())
+        .bind(expired.iter().map(|one| one.model.as_str()).collect::<Vec<_>>())
+        .bind(expired.iter().map(|one| one.reserved.decimal()).collect::<Vec<_>>())
+        .bind(expired.iter().map(|one| one.authorized_at).collect::<Vec<_>>())
+        .bind(expired.iter().map(|one| one.lapses_at).collect::<Vec<_>>())
+        .bind(expired.iter().map(|one| one.request_id.as_str()).collect::<Vec<_>>())
+        .execute(connection)
+        .await?;
+    Ok(result.rows_affected())
+}
+
+const HAS_EVENT: &str =
+    "SELECT EXISTS (SELECT 1 FROM usage_events WHERE account_id = $1 AND event_id = $2)";
+
+/// Whether an authorization has been settled or cancelled, by any server.
+pub(super) async fn has_event(
+    database: &PgPool,
+    account: AccountId,
+    authorization: AuthorizationId,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(HAS_EVENT).bind(account).bind(authorization).fetch_one(database).await
+}
+
+/// Gives back the leases of servers that are dead and owe nothing any more.
+pub(super) async fn remove_dead(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
+    let silence = limits::HEARTBEAT_TTL
+        + limits::AUTHORIZATION_LIFETIME
+        + limits::SETTLEMENT_GRACE
+        + limits::LEASE_TICK;
+    sqlx::query_scalar("SELECT remove_dead_instances(make_interval(secs => $1::int))")
+        .bind(i32::try_from(silence.as_secs()).unwrap_or(i32::MAX))
+        .fetch_one(connection)
+        .await
+}
+
+const STOP: &str = "UPDATE instances SET stopped_at = clock_timestamp() WHERE instance_id = $1";
+
+pub(super) async fn stop(
+    connection: &mut PgConnection,
+    instance: InstanceId,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(STOP).bind(instance).execute(connection).await.map(drop)
+}
+
+const KEYS: &str = "
+    SELECT key_id, secret, retired_at IS NOT NULL AS retired FROM signing_keys
+     WHERE purpose = 'grant' ORDER BY retired_at NULLS FIRST, created_at DESC";
+
+// The first server of a database makes the first key; of several that start at once, one wins.
+const FIRST_KEY: &str = "
+    INSERT INTO signing_keys (purpose, key_id, secret)
+    SELECT 'grant', $1, $2
+     WHERE NOT EXISTS (SELECT 1 FROM signing_keys WHERE purpose = 'grant' AND retired_at IS NULL)";
+
+/// The keys that sign and verify grants, the newest first; makes the first one.
+pub(super) async fn signing_keys(
+    pool: &PgPool,
+    new_key: (&str, &[u8]),
+) -> Result<Vec<SigningKey>, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    sqlx::query("LOCK TABLE signing_keys IN SHARE ROW EXCLUSIVE MODE")
+        .execute(&mut *transaction)
+        .await?;
+    sqlx::query(FIRST_KEY).bind(new_key.0).bind(new_key.1).execute(&mut *transaction).await?;
+    let rows = sqlx::query(KEYS).fetch_all(&mut *transaction).await?;
+    transaction.commit().await?;
+    rows.iter()
+        .map(|row| {
+            Ok(SigningKey {
+                key_id: row.try_get("key_id")?,
+                secret: row.try_get("secret")?,
+                retired: row.try_get("retired")?,
+            })
+        })
+        .collect()
+}
