@@ -54,22 +54,20 @@ impl Tasks {
     {
         let tasks = self.clone();
         self.tracker.spawn(async move {
-            let outcome = CatchPanic::new(task).await;
-            if let Err(payload) = &outcome {
-                tracing::error!(
-                    task = name,
-                    panic = panic_message(&**payload),
-                    "an essential task panicked; the server drains"
-                );
-            } else if tasks.stopping.is_cancelled() {
-                return;
-            } else {
-                tracing::error!(task = name, "an essential task ended; the server drains");
+            match CatchPanic::new(task).await {
+                Err(payload) => tasks.fail(name, panic_message(&*payload)),
+                Ok(()) if tasks.closing.is_cancelled() => {}
+                Ok(()) => tasks.fail(name, "it ended"),
             }
-            // Only the first failure is the cause.
-            let _ = tasks.failed.set(name);
-            tasks.begin_closing();
         });
+    }
+
+    /// Says that something the server cannot do without has failed: the server drains.
+    pub fn fail(&self, name: &'static str, cause: &str) {
+        tracing::error!(task = name, cause, "an essential part failed; the server drains");
+        // Only the first failure is the cause.
+        let _ = self.failed.set(name);
+        self.begin_closing();
     }
 
     /// Cancelled when the server takes no new calls. Streams answer what they received and end.

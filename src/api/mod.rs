@@ -1,5 +1,6 @@
 //! The gRPC services: translate, check the caller, call the domain. No rules live here.
 
+pub mod call;
 pub mod caller;
 pub mod catalog_convert;
 pub mod convert;

@@ -1,0 +1,318 @@
+//! What every call goes through, whichever service it is for: a request id, a log span, the gate,
+//! the counters, and an end to panics.
+//!
+//! One layer and one allocation, because it is on both hot paths. The gate decides before the
+//! service sees anything; a panic in a handler becomes `INTERNAL` for that call alone.
+
+use std::{
+    any::Any,
+    convert::Infallible,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http_body::{Frame, SizeHint};
+use tonic::{Code, Status, body::Body};
+use tower::{Layer, Service};
+use uuid::Uuid;
+
+use super::{caller::RequestId, status::to_status};
+use crate::{
+    identity::{
+        Access, Gate,
+        permissions::{OPEN_SERVICES, permission_for},
+    },
+    tasks::panic_message,
+    telemetry::metrics::CallMetrics,
+};
+
+/// The metadata that carries the request id, both ways.
+pub const REQUEST_ID: &str = "x-request-id";
+/// The most characters of a request id that a caller gives; a longer one is replaced.
+const REQUEST_ID_LENGTH: usize = 128;
+/// What a path that is not ours counts as, so that nobody can make up metric labels.
+const OTHER_RPC: &str = "other";
+const GRPC_STATUS: &str = "grpc-status";
+
+/// Puts a [`CallService`] around the services.
+#[derive(Debug, Clone)]
+pub struct CallLayer {
+    gate: Arc<Gate>,
+    metrics: CallMetrics,
+}
+
+impl CallLayer {
+    /// A layer that lets in whom `gate` admits.
+    #[must_use]
+    pub const fn new(gate: Arc<Gate>, metrics: CallMetrics) -> Self {
+        Self { gate, metrics }
+    }
+}
+
+impl<S> Layer<S> for CallLayer {
+    type Service = CallService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        CallService { inner, gate: Arc::clone(&self.gate), metrics: self.metrics.clone() }
+    }
+}
+
+/// The services behind the gate.
+#[derive(Debug, Clone)]
+pub struct CallService<S> {
+    inner: S,
+    gate: Arc<Gate>,
+    metrics: CallMetrics,
+}
+
+impl<S> Service<Request<Body>> for CallService<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = CallFuture<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let id = request_id(request.headers());
+        let rpc = known_rpc(request.uri().path());
+        let span = tracing::info_span!("call", request_id = id.0, rpc);
+        let call = Call::begin(rpc, self.metrics.clone(), span);
+
+        let admitted = match sole_authorization(request.headers()) {
+            Ok(authorization) => self.gate.admit(request.uri().path(), authorization),
+            Err(refusal) => Err(refusal),
+        };
+        let state = match admitted {
+            Err(refusal) => {
+                State::Refused(Some(call.span.in_scope(|| to_status(&refusal)).into_http()))
+            }
+            Ok(access) => {
+                if let Access::Granted(caller) = access {
+                    request.extensions_mut().insert(caller);
+                }
+                request.extensions_mut().insert(id.clone());
+                State::Running(Box::pin(self.inner.call(request)))
+            }
+        };
+        CallFuture { state, id, call: Some(call) }
+    }
+}
+
+/// One call until its answer begins.
+#[derive(Debug)]
+pub struct CallFuture<F> {
+    state: State<F>,
+    id: RequestId,
+    call: Option<Call>,
+}
+
+#[derive(Debug)]
+enum State<F> {
+    Refused(Option<Response<Body>>),
+    Running(Pin<Box<F>>),
+}
+
+impl<F> Future for CallFuture<F>
+where
+    F: Future<Output = Result<Response<Body>, Infallible>>,
+{
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let span = this.call.as_ref().map_or_else(tracing::Span::none, |call| call.span.clone());
+        let _entered = span.enter();
+        let mut response = match &mut this.state {
+            State::Refused(response) => response.take().unwrap_or_default(),
+            State::Running(future) => {
+                match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+                    Ok(Poll::Pending) => return Poll::Pending,
+                    Ok(Poll::Ready(Ok(response))) => response,
+                    Err(panic) => panicked(&*panic).into_http(),
+                }
+            }
+        };
+        if let Ok(id) = HeaderValue::from_str(&this.id.0) {
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
+        let Some(mut call) = this.call.take() else {
+            return Poll::Ready(Ok(response));
+        };
+        // A refusal has its status in the headers and no body.
+        if let Some(code) = code_in(response.headers()) {
+            call.end(code);
+            return Poll::Ready(Ok(response));
+        }
+        Poll::Ready(Ok(response.map(|body| Body::new(WatchedBody { body, call }))))
+    }
+}
+
+/// An answer's body, watched to its end for the code in its trailers.
+struct WatchedBody {
+    body: Body,
+    call: Call,
+}
+
+impl http_body::Body for WatchedBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        let span = this.call.span.clone();
+        let _entered = span.enter();
+        let body = &mut this.body;
+        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(context)));
+        let frame = match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(frame)) => frame,
+            Err(panic) => {
+                // A stream that panicked has nothing more to say than how it ended.
+                this.body = Body::empty();
+                let mut trailers = HeaderMap::new();
+                // Only a message that is no header value could fail; ours is.
+                let _ = panicked(&*panic).add_header(&mut trailers);
+                Some(Ok(Frame::trailers(trailers)))
+            }
+        };
+        match &frame {
+            Some(Ok(frame)) => {
+                if let Some(code) = frame.trailers_ref().and_then(code_in) {
+                    this.call.end(code);
+                }
+            }
+            Some(Err(status)) => this.call.end(status.code()),
+            None => this.call.end(Code::Ok),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Counts one call, once: when it ends, or as cancelled when it is dropped before.
+#[derive(Debug)]
+struct Call {
+    rpc: &'static str,
+    started: Instant,
+    metrics: CallMetrics,
+    span: tracing::Span,
+    ended: bool,
+}
+
+impl Call {
+    fn begin(rpc: &'static str, metrics: CallMetrics, span: tracing::Span) -> Self {
+        metrics.in_flight.inc();
+        Self { rpc, started: Instant::now(), metrics, span, ended: false }
+    }
+
+    fn end(&mut self, code: Code) {
+        if self.ended {
+            return;
+        }
+        self.ended = true;
+        let elapsed = self.started.elapsed();
+        self.metrics.in_flight.dec();
+        self.metrics.ended.get_or_create(&[("rpc", self.rpc), ("code", code_name(code))]).inc();
+        self.metrics.seconds.get_or_create(&[("rpc", self.rpc)]).observe(elapsed.as_secs_f64());
+        tracing::debug!(parent: &self.span, code = code_name(code), ?elapsed, "the call ended");
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.end(Code::Cancelled);
+    }
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Status {
+    to_status(&HandlerPanic(panic_message(panic).to_owned()))
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("a handler panicked: {0}")]
+struct HandlerPanic(String);
+
+impl crate::problem::Problem for HandlerPanic {
+    fn kind(&self) -> crate::problem::ProblemKind {
+        crate::problem::ProblemKind::Internal
+    }
+
+    fn reason(&self) -> &'static str {
+        "PANIC"
+    }
+}
+
+/// The caller's request id where it is one, else a new one.
+fn request_id(headers: &HeaderMap) -> RequestId {
+    let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(|text| {
+        (1..=REQUEST_ID_LENGTH).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/".contains(&byte))
+    });
+    RequestId(given.map_or_else(|| Uuid::now_v7().to_string(), ToOwned::to_owned))
+}
+
+/// The one `authorization` header. With several it is not clear who is calling.
+fn sole_authorization(headers: &HeaderMap) -> Result<Option<&str>, crate::identity::IdentityError> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let first = values.next();
+    if values.next().is_some() {
+        return Err(crate::identity::IdentityError::NotBearer);
+    }
+    first
+        .map(|value| value.to_str().map_err(|_| crate::identity::IdentityError::NotBearer))
+        .transpose()
+}
+
+fn known_rpc(path: &str) -> &'static str {
+    permission_for(path)
+        .map(|permission| permission.rpc)
+        .or_else(|| OPEN_SERVICES.into_iter().find(|service| path.starts_with(service)))
+        .unwrap_or(OTHER_RPC)
+}
+
+fn code_in(headers: &HeaderMap) -> Option<Code> {
+    headers.get(GRPC_STATUS).map(|value| Code::from_bytes(value.as_bytes()))
+}
+
+/// A code as gRPC spells it.
+const fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}

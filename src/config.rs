@@ -1,0 +1,290 @@
+//! Every knob of the server, its default and the reason for it, in one place.
+//!
+//! [`ServeArguments`] is what flags and variables say; [`Config::build`] checks it all before
+//! anything is started, and its errors name the flag, the problem and the remedy. Bounds that
+//! nobody should turn live beside the code they bound.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use sqlx::postgres::PgConnectOptions;
+use thiserror::Error;
+
+use crate::{
+    database::embedded::EmbeddedOptions,
+    identity::secret::{SECRET_FILE, Secret, SecretError},
+    telemetry::logs::LogFormat,
+};
+
+/// Loopback: the embedded default speaks without TLS, so only this machine reaches it. 50051 is
+/// where gRPC tools look first.
+pub const DEFAULT_LISTEN: &str = "127.0.0.1:50051";
+/// Loopback, and a port of the range that Prometheus exporters use.
+pub const DEFAULT_METRICS_LISTEN: &str = "127.0.0.1:9464";
+/// Connections for administration and reports. The hot paths own theirs, so that a slow report
+/// never stands in their way; a small Postgres allows 100 in all.
+pub const DEFAULT_DATABASE_CONNECTIONS: u32 = 16;
+/// Everything an operator wants to know, and nothing per call.
+pub const DEFAULT_LOG_FILTER: &str = "info";
+/// The operator's token in the data directory, which the command line finds by itself.
+pub const OPERATOR_TOKEN_FILE: &str = "operator.jwt";
+
+/// The flags and variables of `tollgate serve`.
+#[derive(Debug, Clone, Args)]
+pub struct ServeArguments {
+    /// Where the embedded Postgres, the secret and the operator's token live
+    /// [default: /var/lib/tollgate for root, else the user's data directory]
+    #[arg(long, value_name = "DIR", env = "TOLLGATE_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+
+    /// Where to serve gRPC
+    #[arg(long, value_name = "ADDRESS", env = "TOLLGATE_LISTEN", default_value = DEFAULT_LISTEN)]
+    pub listen: SocketAddr,
+
+    /// Where to serve /metrics, or `off`
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "TOLLGATE_METRICS_LISTEN",
+        default_value = DEFAULT_METRICS_LISTEN
+    )]
+    pub metrics_listen: String,
+
+    /// Use this Postgres (15 or newer) instead of the embedded one; not a transaction pooler
+    #[arg(long, value_name = "URL", env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+
+    /// Connections for administration and reports; the hot paths have their own
+    #[arg(
+        long,
+        value_name = "COUNT",
+        env = "TOLLGATE_DATABASE_CONNECTIONS",
+        default_value_t = DEFAULT_DATABASE_CONNECTIONS,
+        value_parser = clap::value_parser!(u32).range(2..=500)
+    )]
+    pub database_connections: u32,
+
+    /// The directory of Postgres's server programs [default: the newest installed]
+    #[arg(long, value_name = "DIR", env = "TOLLGATE_POSTGRES_BIN")]
+    pub postgres_bin: Option<PathBuf>,
+
+    /// Whom root runs the embedded Postgres as [default: postgres]
+    #[arg(long, value_name = "USER", env = "TOLLGATE_POSTGRES_USER")]
+    pub postgres_user: Option<String>,
+
+    /// The file with the secret that signs callers' tokens [default: DIR/secret]
+    #[arg(long, value_name = "FILE", env = "TOLLGATE_JWT_SECRET_FILE")]
+    pub jwt_secret_file: Option<PathBuf>,
+
+    /// The secret itself; a variable, because a command line can be seen by others
+    #[arg(long, hide = true, env = "TOLLGATE_JWT_SECRET", hide_env_values = true)]
+    pub jwt_secret: Option<String>,
+
+    /// Services that need no token: health, reflection, or none
+    /// [default: both with the embedded Postgres, else none]
+    #[arg(long, value_name = "SERVICES", env = "TOLLGATE_OPEN", value_delimiter = ',')]
+    pub open: Option<Vec<OpenService>>,
+
+    /// How log lines look
+    #[arg(long, value_name = "FORMAT", env = "TOLLGATE_LOG_FORMAT", default_value = "auto")]
+    pub log_format: LogFormat,
+
+    /// What is logged: a level, or a list such as tollgate=debug,info
+    #[arg(long, value_name = "FILTER", env = "TOLLGATE_LOG", default_value = DEFAULT_LOG_FILTER)]
+    pub log: String,
+}
+
+/// A service that can be open to everybody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum OpenService {
+    /// Whether the server serves, for load balancers and probes.
+    Health,
+    /// What the contract is, for tools such as grpcurl.
+    Reflection,
+    /// Neither.
+    None,
+}
+
+/// A configuration that was checked.
+#[derive(Clone)]
+pub struct Config {
+    /// Where gRPC is served.
+    pub listen: SocketAddr,
+    /// Where `/metrics` is served, if anywhere.
+    pub metrics_listen: Option<SocketAddr>,
+    /// Where the books are.
+    pub database: DatabaseChoice,
+    /// Connections for administration and reports.
+    pub database_connections: u32,
+    /// Where the secret comes from.
+    pub secret: SecretSource,
+    /// The file in which an operator's token is left at each start, if any.
+    pub operator_token: Option<PathBuf>,
+    /// Whether health needs no token.
+    pub open_health: bool,
+    /// Whether reflection needs no token.
+    pub open_reflection: bool,
+}
+
+/// Which Postgres.
+#[derive(Clone)]
+pub enum DatabaseChoice {
+    /// A private one, run by this server.
+    Embedded(EmbeddedOptions),
+    /// The operator's.
+    Given(Box<PgConnectOptions>),
+}
+
+/// Where the secret that signs tokens comes from.
+#[derive(Debug, Clone)]
+pub enum SecretSource {
+    /// Given by file or variable.
+    Given(Secret),
+    /// This file, made on the first start.
+    OwnFile(PathBuf),
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// No data directory was named and none can be guessed.
+    #[error("there is no data directory: name one with --data-dir or TOLLGATE_DATA_DIR")]
+    NoDataDirectory,
+    /// `--metrics-listen` is neither an address nor `off`.
+    #[error(
+        "--metrics-listen {0:?} is no address; write one like {DEFAULT_METRICS_LISTEN}, or off"
+    )]
+    MetricsListen(String),
+    /// `DATABASE_URL` is not understood. It is not repeated: it may hold a password.
+    #[error(
+        "DATABASE_URL is not understood: {0}; write it like postgres://USER:PASSWORD@HOST/DATABASE"
+    )]
+    DatabaseUrl(String),
+    /// Another Postgres, but no secret.
+    #[error(
+        "with DATABASE_URL the secret that signs tokens must be given, so that all servers of one \
+         database share it: name its file with --jwt-secret-file or TOLLGATE_JWT_SECRET_FILE"
+    )]
+    NoSecret,
+    /// Two secrets.
+    #[error("both TOLLGATE_JWT_SECRET and TOLLGATE_JWT_SECRET_FILE are set; keep one of them")]
+    TwoSecrets,
+    /// The secret cannot be used.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// Our own program, whose hidden mode watches over Postgres, cannot be found.
+    #[error("this program cannot find its own file: {0}")]
+    OwnProgram(std::io::Error),
+}
+
+impl Config {
+    /// Checks flags and variables together, and reads what they name.
+    pub fn build(arguments: &ServeArguments) -> Result<Self, ConfigError> {
+        let metrics_listen = match arguments.metrics_listen.as_str() {
+            "off" => None,
+            address => {
+                Some(address.parse().map_err(|_| ConfigError::MetricsListen(address.to_owned()))?)
+            }
+        };
+        let given_secret = given_secret(arguments)?;
+        let url = arguments.database_url.as_deref().filter(|url| !url.is_empty());
+        let is_open = |service| match &arguments.open {
+            Some(services) => services.contains(&service),
+            None => url.is_none(),
+        };
+        let (database, secret, operator_token) = if let Some(url) = url {
+            let secret = SecretSource::Given(given_secret.ok_or(ConfigError::NoSecret)?);
+            (DatabaseChoice::Given(Box::new(parse_url(url)?)), secret, None)
+        } else {
+            let data_dir = data_dir(arguments.data_dir.as_deref())?;
+            let secret = given_secret.map_or_else(
+                || SecretSource::OwnFile(data_dir.join(SECRET_FILE)),
+                SecretSource::Given,
+            );
+            let token = data_dir.join(OPERATOR_TOKEN_FILE);
+            (DatabaseChoice::Embedded(embedded(arguments, data_dir)?), secret, Some(token))
+        };
+        Ok(Self {
+            listen: arguments.listen,
+            metrics_listen,
+            database,
+            database_connections: arguments.database_connections,
+            secret,
+            operator_token,
+            open_health: is_open(OpenService::Health),
+            open_reflection: is_open(OpenService::Reflection),
+        })
+    }
+}
+
+impl fmt::Debug for Config {
+    /// Without the database, whose options hold a password.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Config")
+            .field("listen", &self.listen)
+            .field("metrics_listen", &self.metrics_listen)
+            .field("secret", &self.secret)
+            .field("open_health", &self.open_health)
+            .field("open_reflection", &self.open_reflection)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where Tollgate keeps its data unless told otherwise: the system's place for root, else the
+/// user's (XDG base directories).
+#[must_use]
+pub fn default_data_dir() -> Option<PathBuf> {
+    if rustix::process::geteuid().is_root() {
+        return Some(PathBuf::from("/var/lib/tollgate"));
+    }
+    let absolute =
+        |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute("XDG_DATA_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/share")))
+        .map(|data| data.join("tollgate"))
+}
+
+fn data_dir(named: Option<&Path>) -> Result<PathBuf, ConfigError> {
+    named
+        .filter(|path| !path.as_os_str().is_empty())
+        .map(Path::to_owned)
+        .or_else(default_data_dir)
+        .ok_or(ConfigError::NoDataDirectory)
+}
+
+fn embedded(arguments: &ServeArguments, data_dir: PathBuf) -> Result<EmbeddedOptions, ConfigError> {
+    let program = std::env::current_exe().map_err(ConfigError::OwnProgram)?;
+    let mut options = EmbeddedOptions::new(data_dir, program);
+    options.postgres_bin.clone_from(&arguments.postgres_bin);
+    options.run_as.clone_from(&arguments.postgres_user);
+    Ok(options)
+}
+
+fn given_secret(arguments: &ServeArguments) -> Result<Option<Secret>, ConfigError> {
+    match (&arguments.jwt_secret, &arguments.jwt_secret_file) {
+        (Some(_), Some(_)) => Err(ConfigError::TwoSecrets),
+        (Some(text), None) => Ok(Some(Secret::new(text, "TOLLGATE_JWT_SECRET")?)),
+        (None, Some(file)) => Ok(Some(Secret::read(file)?)),
+        (None, None) => Ok(None),
+    }
+}
+
+fn parse_url(url: &str) -> Result<PgConnectOptions, ConfigError> {
+    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+        return Err(ConfigError::DatabaseUrl("it is no postgres:// URL".to_owned()));
+    }
+    url.parse().map_err(|error: sqlx::Error| {
+        // The parser's own words, one level down, name the part and do not repeat the URL.
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        ConfigError::DatabaseUrl(cause.unwrap_or_else(|| "a part of it is wrong".to_owned()))
+    })
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

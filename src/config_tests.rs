@@ -1,0 +1,86 @@
+//! What a configuration may say and what it may not.
+
+use clap::Parser as _;
+
+use super::*;
+
+#[derive(clap::Parser)]
+struct Line {
+    #[command(flatten)]
+    arguments: ServeArguments,
+}
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+/// The arguments of a command line, whatever the variables of whoever runs the tests say.
+fn arguments(flags: &[&str]) -> ServeArguments {
+    let mut arguments = Line::try_parse_from(["serve"].iter().chain(flags)).unwrap().arguments;
+    if !flags.contains(&"--database-url") {
+        arguments.database_url = None;
+    }
+    arguments
+}
+
+fn refusal(flags: &[&str]) -> String {
+    Config::build(&arguments(flags)).unwrap_err().to_string()
+}
+
+#[test]
+fn the_embedded_default_is_open_and_makes_its_own_secret() {
+    let config = Config::build(&arguments(&["--data-dir", "/srv/books"])).unwrap();
+    assert_eq!(config.listen, DEFAULT_LISTEN.parse().unwrap());
+    assert_eq!(config.metrics_listen, Some(DEFAULT_METRICS_LISTEN.parse().unwrap()));
+    assert!(config.open_health && config.open_reflection);
+    assert_eq!(config.operator_token, Some(PathBuf::from("/srv/books/operator.jwt")));
+    assert!(matches!(
+        &config.secret,
+        SecretSource::OwnFile(path) if path == Path::new("/srv/books/secret")
+    ));
+    assert!(matches!(&config.database, DatabaseChoice::Embedded(_)));
+}
+
+#[test]
+fn a_given_database_is_closed_and_needs_a_given_secret() {
+    let flags = ["--database-url", "postgres://books@db.example/books"];
+    assert!(refusal(&flags).contains("--jwt-secret-file"));
+    let with_secret = [flags.as_slice(), &["--jwt-secret", SECRET]].concat();
+    let config = Config::build(&arguments(&with_secret)).unwrap();
+    assert!(!config.open_health && !config.open_reflection);
+    assert_eq!(config.operator_token, None);
+    let with_health = [with_secret.as_slice(), &["--open", "health"]].concat();
+    let config = Config::build(&arguments(&with_health)).unwrap();
+    assert!(config.open_health && !config.open_reflection);
+}
+
+#[test]
+fn nothing_that_is_refused_or_printed_holds_a_password() {
+    for url in [
+        "postgres://books:hunter2@db.example:port/books",
+        "mysql://books:hunter2@db.example/books",
+        "books:hunter2",
+        "postgres://books:hunter2@db.example/books?sslmode=hunter2",
+    ] {
+        let text = refusal(&["--jwt-secret", SECRET, "--database-url", url]);
+        assert!(text.contains("DATABASE_URL"), "{text}");
+        assert!(!text.contains(":hunter2"), "{text}");
+    }
+    let good = "postgres://books:hunter2@db.example/books";
+    let config =
+        Config::build(&arguments(&["--jwt-secret", SECRET, "--database-url", good])).unwrap();
+    let text = format!("{config:?}");
+    assert!(!text.contains("hunter2") && !text.contains(SECRET), "{text}");
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_with_its_remedy() {
+    assert!(refusal(&["--metrics-listen", "everywhere"]).contains("127.0.0.1:9464, or off"));
+    assert!(refusal(&["--jwt-secret", "short"]).contains("at least 32"));
+    assert!(refusal(&["--jwt-secret", SECRET, "--jwt-secret-file", "x"]).contains("keep one"));
+    assert!(refusal(&["--jwt-secret-file", "/nowhere/secret"]).contains("cannot be read"));
+}
+
+#[test]
+fn metrics_can_be_off() {
+    let flags = ["--data-dir", "/srv/books", "--metrics-listen", "off"];
+    assert_eq!(Config::build(&arguments(&flags)).unwrap().metrics_listen, None);
+}

@@ -1,0 +1,121 @@
+//! Connections to Postgres: what every session is told, and the pool for administration and
+//! reports. The hot paths open sessions of their own from `pool.connect_options()`, so that no
+//! report can take their connection.
+
+use std::time::Duration;
+
+use sqlx::{
+    Connection as _, PgConnection, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use thiserror::Error;
+
+use super::migrate::MigrationError;
+
+/// The oldest major version that Tollgate runs on.
+pub const OLDEST_POSTGRES: u32 = 15;
+/// How long a request waits for a connection before it is answered UNAVAILABLE.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the first connection of a start may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// An idle connection is closed after this long.
+const IDLE_TIMEOUT: Duration = Duration::from_mins(10);
+
+/// What every session is told. They bound what a process frozen in the middle can hold: without
+/// them its row locks would stop its accounts for as long as it sleeps.
+const SESSION: [(&str, &str); 5] = [
+    // Longer than the slowest report on a year of usage, shorter than an operator's patience.
+    ("statement_timeout", "60s"),
+    // A row lock is held for a batch of milliseconds; who waits this long waits for a frozen one.
+    ("lock_timeout", "5s"),
+    // Between two statements of a transaction lies only our own code.
+    ("idle_in_transaction_session_timeout", "10s"),
+    // Months of billing are UTC everywhere.
+    ("TimeZone", "UTC"),
+    // Statements are short and prepared: compiling them costs more than it saves.
+    ("jit", "off"),
+];
+
+/// Why there is no usable database.
+#[derive(Debug, Error)]
+pub enum DatabaseError {
+    /// It cannot be reached, or does not let us in.
+    #[error("the database at {place} cannot be used: {cause}")]
+    Connect {
+        /// Host, port and database, never a password.
+        place: String,
+        /// What went wrong.
+        cause: sqlx::Error,
+    },
+    /// It did not answer in time.
+    #[error(
+        "the database at {0} did not answer in time; check the host, the port and what lies between"
+    )]
+    NoAnswer(String),
+    /// It is too old.
+    #[error("the database is Postgres {0}; Tollgate needs {OLDEST_POSTGRES} or newer")]
+    TooOld(String),
+    /// The schema could not be brought up to date.
+    #[error(transparent)]
+    Migration(#[from] MigrationError),
+}
+
+/// The options with what every session is told. `purpose` shows in `pg_stat_activity`.
+#[must_use]
+pub fn session(options: PgConnectOptions, purpose: &str) -> PgConnectOptions {
+    options.application_name(&format!("tollgate {purpose}")).options(SESSION)
+}
+
+/// Checks the server and opens a pool of at most `connections`.
+pub async fn open(options: PgConnectOptions, connections: u32) -> Result<PgPool, DatabaseError> {
+    let options = session(options, "pool");
+    let probe = connect(&options).await?;
+    check_version(&probe)?;
+    // A failed farewell changes nothing.
+    let _ = probe.close().await;
+    Ok(PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .idle_timeout(IDLE_TIMEOUT)
+        .connect_lazy_with(options))
+}
+
+/// One session, within a bounded time.
+pub async fn connect(options: &PgConnectOptions) -> Result<PgConnection, DatabaseError> {
+    match tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(options)).await {
+        Ok(outcome) => {
+            outcome.map_err(|cause| DatabaseError::Connect { place: place_of(options), cause })
+        }
+        Err(_) => Err(DatabaseError::NoAnswer(place_of(options))),
+    }
+}
+
+/// Where the options lead, without the password.
+#[must_use]
+pub fn place_of(options: &PgConnectOptions) -> String {
+    let database = options.get_database().unwrap_or_else(|| options.get_username());
+    match options.get_socket() {
+        Some(socket) => format!("{}/{database}", socket.display()),
+        None => format!("{}:{}/{database}", options.get_host(), options.get_port()),
+    }
+}
+
+fn check_version(connection: &PgConnection) -> Result<(), DatabaseError> {
+    match connection.server_version_num() {
+        Some(version) if version >= OLDEST_POSTGRES * 10_000 => Ok(()),
+        Some(version) => Err(DatabaseError::TooOld((version / 10_000).to_string())),
+        None => Err(DatabaseError::TooOld("of an unknown version".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_never_holds_the_password() {
+        let options: PgConnectOptions =
+            "postgres://books:hunter2@db.example:5433/ledger".parse().unwrap();
+        assert_eq!(place_of(&options), "db.example:5433/ledger");
+    }
+}

@@ -1,0 +1,47 @@
+//! Why a server does not start, or did not stop well. Each is printed as the last line of `serve`.
+
+use std::{io, net::SocketAddr};
+
+use thiserror::Error;
+
+use crate::{
+    database::{embedded::EmbeddedError, pool::DatabaseError},
+    identity::{IdentityError, secret::SecretError},
+};
+
+/// What can go wrong between start and exit.
+#[derive(Debug, Error)]
+pub enum ServerError {
+    /// The embedded Postgres.
+    #[error(transparent)]
+    Embedded(#[from] EmbeddedError),
+    /// The database or its schema.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// The secret.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The operator's token.
+    #[error("the operator's token could not be made: {0}")]
+    Token(#[from] IdentityError),
+    /// A port is taken or not ours.
+    #[error(
+        "{address} cannot be listened on: {cause}; choose another address with --listen or \
+         --metrics-listen"
+    )]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// The descriptors in the program do not decode.
+    #[error("reflection cannot be served: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// An essential part failed.
+    #[error("{0} failed, so the server drained; the log has the cause")]
+    PartFailed(&'static str),
+    /// Something was still running at its bound.
+    #[error("the drain ended with {0} still running; what was answered is safe")]
+    DrainIncomplete(&'static str),
+}

@@ -1,0 +1,246 @@
+//! Puts the parts together, runs them, and drains them.
+//!
+//! [`start`] builds in this order, each step using those before it: database, schema, secret and
+//! gate, services, listeners. [`RunningServer::drain`] goes back: health says
+//! `NOT_SERVING`, the door closes, calls under way are answered, background tasks finish what is queued, connections close,
+//! the embedded Postgres stops. Every step of a drain is bounded, so that a stop always ends.
+
+mod error;
+mod health;
+mod metrics;
+mod services;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use sqlx::PgPool;
+use tokio::sync::oneshot;
+use tonic::{
+    service::Routes,
+    transport::{Server, server::TcpIncoming},
+};
+
+pub use self::error::ServerError;
+use self::health::Health;
+use crate::{
+    api::call::CallLayer,
+    config::{Config, DatabaseChoice, SecretSource},
+    database::{
+        embedded::{self, EmbeddedCluster},
+        migrate, pool,
+    },
+    identity::{
+        Gate, Role,
+        secret::{Secret, write_private},
+        token::{TokenAuthority, TokenRequest},
+    },
+    tasks::Tasks,
+    telemetry::metrics::Metrics,
+};
+
+/// How long calls under way may take to end during a drain. Orchestrators kill after 30 s.
+const CALL_DRAIN: Duration = Duration::from_secs(15);
+/// How long background tasks may take to finish what is queued: a few batches.
+const TASK_DRAIN: Duration = Duration::from_secs(8);
+/// How long connections may take to close.
+const POOL_DRAIN: Duration = Duration::from_secs(2);
+/// Calls at once on one connection; a gateway with more opens another connection.
+const CONCURRENT_STREAMS: u32 = 1_000;
+/// How often an idle connection is asked whether it is still there.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+/// How long it may take to answer.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of a call's headers, token and labels included.
+const HEADER_LIMIT: u32 = 16 * 1024;
+/// The operator's token is renewed at each start; a server that runs for longer than this needs a
+/// restart, or a token from `tollgate token mint`.
+const OPERATOR_TOKEN_LIFETIME: Duration = Duration::from_hours(365 * 24);
+/// The local operator may do everything that is done from a command line.
+const OPERATOR_TOKEN_ROLES: [Role; 4] =
+    [Role::Gateway, Role::Operator, Role::Finance, Role::Auditor];
+
+/// A server that answers calls.
+#[derive(Debug)]
+pub struct RunningServer {
+    local_addr: SocketAddr,
+    metrics_addr: Option<SocketAddr>,
+    tasks: Tasks,
+    health: Health,
+    calls_ended: oneshot::Receiver<()>,
+    pool: PgPool,
+    cluster: Option<EmbeddedCluster>,
+}
+
+/// What the services are made of.
+#[derive(Debug, Clone)]
+pub(crate) struct Parts {
+    pub(crate) pool: PgPool,
+    pub(crate) tasks: Tasks,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// Builds everything that `config` asks for and begins to answer.
+///
+/// # Errors
+/// Whatever keeps it from serving, in a sentence; nothing of it is left running.
+pub async fn start(config: Config) -> Result<RunningServer, ServerError> {
+    let (cluster, options) = match config.database {
+        DatabaseChoice::Embedded(options) => {
+            let cluster = EmbeddedCluster::start(options).await?;
+            let options = cluster.connect_options(embedded::DATABASE);
+            (Some(cluster), options)
+        }
+        DatabaseChoice::Given(options) => (None, *options),
+    };
+    let pool = pool::open(options.clone(), config.database_connections).await?;
+    migrate::run(&options).await?;
+
+    let authority = TokenAuthority::new(&match config.secret {
+        SecretSource::Given(secret) => secret,
+        SecretSource::OwnFile(path) => Secret::read_or_create(&path)?,
+    });
+    if let Some(path) = &config.operator_token {
+        write_private(path, &operator_token(&authority)?)?;
+    }
+    let (open_health, open_reflection) = (config.open_health, config.open_reflection);
+    let gate = Gate::new(authority, |service| {
+        if service.contains("health") { open_health } else { open_reflection }
+    });
+
+    // Both ports before anything runs in the background: whatever fails leaves nothing behind.
+    let (metrics_listener, metrics_addr) = match config.metrics_listen {
+        Some(address) => {
+            metrics::bind(address).await.map(|(socket, at)| (Some(socket), Some(at)))?
+        }
+        None => (None, None),
+    };
+    let (incoming, local_addr) = bind(config.listen)?;
+
+    let parts =
+        Parts { pool: pool.clone(), tasks: Tasks::new(), metrics: Arc::new(Metrics::new()) };
+    let (health, health_service) = Health::new(parts.metrics.database.clone());
+    let routes = match services::routes(&parts, health_service).await {
+        Ok(routes) => routes,
+        Err(error) => {
+            parts.tasks.stop(TASK_DRAIN).await;
+            return Err(error);
+        }
+    };
+    health.watch(&parts.tasks, pool::session(options, "health")).await;
+    if let Some(listener) = metrics_listener {
+        metrics::serve(listener, &parts);
+    }
+    let layer = CallLayer::new(Arc::new(gate), parts.metrics.calls.clone());
+    let calls_ended = serve(&parts.tasks, layer, routes, incoming);
+
+    tracing::info!(%local_addr, metrics_addr = metrics_addr.map(tracing::field::display), "serving");
+    Ok(RunningServer {
+        local_addr,
+        metrics_addr,
+        tasks: parts.tasks,
+        health,
+        calls_ended,
+        pool,
+        cluster,
+    })
+}
+
+/// Takes the port. `tcp_nodelay` must be set here: the server's own setting is ignored for a
+/// listener that it is given.
+fn bind(address: SocketAddr) -> Result<(TcpIncoming, SocketAddr), ServerError> {
+    let failed = |cause| ServerError::Listen { address, cause };
+    let incoming = TcpIncoming::bind(address).map_err(failed)?.with_nodelay(Some(true));
+    let bound = incoming.local_addr().map_err(failed)?;
+    Ok((incoming, bound))
+}
+
+/// Answers calls until the door closes; the receiver hears when the last one has ended.
+fn serve(
+    tasks: &Tasks,
+    layer: CallLayer,
+    routes: Routes,
+    incoming: TcpIncoming,
+) -> oneshot::Receiver<()> {
+    let (calls_end, calls_ended) = oneshot::channel();
+    let (closing, all_tasks) = (tasks.closing(), tasks.clone());
+    tasks.spawn("gRPC", async move {
+        let served = Server::builder()
+            .max_concurrent_streams(CONCURRENT_STREAMS)
+            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .http2_max_header_list_size(HEADER_LIMIT)
+            .layer(layer)
+            .serve_with_incoming_shutdown(
+                routes.prepare(),
+                incoming,
+                closing.clone().cancelled_owned(),
+            )
+            .await;
+        if !closing.is_cancelled() {
+            all_tasks.fail("gRPC", &format!("the listener ended: {served:?}"));
+        }
+        // Nobody waits for it when the server is dropped instead of drained.
+        let _ = calls_end.send(());
+    });
+    calls_ended
+}
+
+impl RunningServer {
+    /// Where gRPC is served, with the port that was given for port 0.
+    #[must_use]
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Where `/metrics` is served.
+    #[must_use]
+    pub const fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.metrics_addr
+    }
+
+    /// The embedded Postgres, where there is one.
+    #[must_use]
+    pub const fn cluster(&self) -> Option<&EmbeddedCluster> {
+        self.cluster.as_ref()
+    }
+
+    /// Returns when an essential part has failed and the server should be drained.
+    pub async fn failed(&self) {
+        self.tasks.closing().cancelled().await;
+    }
+
+    /// Stops as the module says, within bounds.
+    ///
+    /// # Errors
+    /// The essential part that failed before, or that something was still running at its bound.
+    pub async fn drain(self) -> Result<(), ServerError> {
+        tracing::info!("draining");
+        self.health.stop().await;
+        self.tasks.begin_closing();
+        let calls_ended = tokio::time::timeout(CALL_DRAIN, self.calls_ended).await.is_ok();
+        let tasks_ended = self.tasks.stop(TASK_DRAIN).await;
+        let _ = tokio::time::timeout(POOL_DRAIN, self.pool.close()).await;
+        if let Some(cluster) = self.cluster {
+            cluster.stop().await?;
+        }
+        if let Some(part) = self.tasks.failure() {
+            return Err(ServerError::PartFailed(part));
+        }
+        if !calls_ended {
+            return Err(ServerError::DrainIncomplete("calls"));
+        }
+        if !tasks_ended {
+            return Err(ServerError::DrainIncomplete("background tasks"));
+        }
+        tracing::info!("drained");
+        Ok(())
+    }
+}
+
+fn operator_token(authority: &TokenAuthority) -> Result<String, ServerError> {
+    Ok(authority.mint(&TokenRequest {
+        subject: "local-operator".to_owned(),
+        roles: OPERATOR_TOKEN_ROLES.to_vec(),
+        account: None,
+        lifetime: OPERATOR_TOKEN_LIFETIME,
+    })?)
+}
