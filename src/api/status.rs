@@ -10,7 +10,10 @@ use std::collections::HashMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::problem::{Problem, ProblemKind};
+use crate::{
+    problem::{Problem, ProblemKind},
+    proto,
+};
 
 /// The domain of every `ErrorInfo` that Tollgate sends.
 pub const ERROR_DOMAIN: &str = "tollgate";
@@ -56,6 +59,17 @@ pub fn to_status(problem: &impl Problem) -> Status {
 #[must_use]
 pub fn refused<P: Problem>(problem: P) -> Status {
     to_status(&problem)
+}
+
+/// The same for one item of a stream or batch whose other items are not affected.
+#[must_use]
+pub fn item_error(problem: &impl Problem) -> proto::ItemError {
+    proto::ItemError {
+        code: code_of(problem.kind()) as i32,
+        reason: problem.reason().to_owned(),
+        field: problem.field().unwrap_or_default(),
+        message: to_status(problem).message().to_owned(),
+    }
 }
 
 const fn code_of(kind: ProblemKind) -> Code {
