@@ -11,5 +11,5 @@ fn main() -> ExitCode {
     if arguments.next().is_some_and(|first| first == watchdog::COMMAND) {
         return watchdog::run(arguments);
     }
-    ExitCode::SUCCESS
+    tollgate::cli::main()
 }

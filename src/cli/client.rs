@@ -1,0 +1,235 @@
+//! The gRPC channel and the token that goes with every call.
+//!
+//! The token comes from `--token`, or from the `operator.jwt` that a server with an embedded
+//! database leaves in its data directory. One that was found rather than given is sent only to
+//! this machine: a mistyped endpoint must not be handed the keys.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Channel, Endpoint},
+};
+
+use crate::{
+    cli::{Global, args::required, error::CliError},
+    proto::{
+        GetAccountRequest, account_service_client::AccountServiceClient,
+        authorization_service_client::AuthorizationServiceClient,
+        catalog_service_client::CatalogServiceClient, credit_service_client::CreditServiceClient,
+        key_service_client::KeyServiceClient, ledger_service_client::LedgerServiceClient,
+        usage_service_client::UsageServiceClient,
+    },
+};
+
+/// How long the connection itself may take; a server that is there answers within milliseconds.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The largest answer that is taken: a page of a thousand models with their histories is far less.
+const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+/// The file in the data directory that holds the operator's token.
+const OPERATOR_TOKEN_FILE: &str = "operator.jwt";
+
+/// Adds the bearer token to each call.
+#[derive(Debug, Clone)]
+pub struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            request.metadata_mut().insert("authorization", token.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// A channel that names its caller.
+pub type Authorized = InterceptedService<Channel, Bearer>;
+
+/// A connection to one server; its services are made from it, cheaply.
+#[derive(Debug, Clone)]
+pub struct Client {
+    channel: Authorized,
+}
+
+macro_rules! services {
+    ($($(#[$doc:meta])* $name:ident: $client:ident;)*) => {
+        impl Client {
+            $(
+                $(#[$doc])*
+                #[must_use]
+                pub fn $name(&self) -> $client<Authorized> {
+                    $client::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
+                }
+            )*
+        }
+    };
+}
+
+services! {
+    /// Customers and their contracts.
+    accounts: AccountServiceClient;
+    /// The hot path.
+    authorization: AuthorizationServiceClient;
+    /// Models and prices.
+    catalog: CatalogServiceClient;
+    /// Money in and out.
+    credits: CreditServiceClient;
+    /// API keys.
+    keys: KeyServiceClient;
+    /// The books.
+    ledger: LedgerServiceClient;
+    /// The other hot path.
+    usage: UsageServiceClient;
+}
+
+impl Client {
+    /// Connects to the endpoint, with the token that was given or found.
+    ///
+    /// # Errors
+    /// [`CliError::Unreachable`] when nobody answers; [`CliError::Usage`] for what is no endpoint
+    /// or no token; [`CliError::File`] when a token is there and cannot be read.
+    pub async fn connect(global: &Global) -> Result<Self, CliError> {
+        let endpoint = endpoint(&global.endpoint)?;
+        let token = bearer(token(global)?.as_deref())?;
+        let channel = endpoint.connect().await.map_err(|error| CliError::Unreachable {
+            endpoint: global.endpoint.clone(),
+            cause: innermost(&error),
+        })?;
+        Ok(Self { channel: InterceptedService::new(channel, token) })
+    }
+
+    /// The currency of an account, for an amount that was given without one.
+    pub async fn currency_of(&self, account: &str) -> Result<String, CliError> {
+        let request = GetAccountRequest { account: account.to_owned() };
+        let account = self.accounts().get_account(request).await?.into_inner().account;
+        Ok(required(account, "account")?.currency_code)
+    }
+}
+
+fn endpoint(url: &str) -> Result<Endpoint, CliError> {
+    if url.starts_with("https://") {
+        return Err(CliError::usage(
+            "the endpoint is https, which this client does not speak; use http to a proxy on this \
+             machine that does, such as one of stunnel or ssh -L",
+        ));
+    }
+    let endpoint = url
+        .starts_with("http://")
+        .then(|| Endpoint::from_shared(url.to_owned()).ok())
+        .flatten()
+        .ok_or_else(|| {
+            CliError::usage(format!(
+                "{url:?} is not an endpoint; write it like http://127.0.0.1:50051"
+            ))
+        })?;
+    Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true))
+}
+
+fn bearer(token: Option<&str>) -> Result<Bearer, CliError> {
+    let value = token.map(|token| format!("Bearer {}", token.trim()).parse());
+    value.transpose().map(Bearer).map_err(|_| {
+        CliError::usage("the token has characters that no token has; pass the JWT alone")
+    })
+}
+
+/// The token that was given, or the operator's where it lies in the data directory.
+fn token(global: &Global) -> Result<Option<String>, CliError> {
+    if let Some(token) = &global.token {
+        return Ok(Some(token.clone()));
+    }
+    let directory = match (&global.data_dir, is_this_machine(&global.endpoint)) {
+        (Some(directory), _) => directory.clone(),
+        (None, true) => match default_data_dir() {
+            Some(directory) => directory,
+            None => return Ok(None),
+        },
+        (None, false) => return Ok(None),
+    };
+    read_token(&directory.join(OPERATOR_TOKEN_FILE))
+}
+
+fn read_token(path: &Path) -> Result<Option<String>, CliError> {
+    match std::fs::read_to_string(path) {
+        Ok(token) => Ok(Some(token)),
+        // The server tells what is missing better than a guess here could.
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(cause) => Err(CliError::file(path, cause)),
+    }
+}
+
+/// Where `tollgate serve` keeps its data unless told otherwise.
+fn default_data_dir() -> Option<PathBuf> {
+    if rustix::process::geteuid().is_root() {
+        return Some(PathBuf::from("/var/lib/tollgate"));
+    }
+    let absolute =
+        |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute("XDG_DATA_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/share")))
+        .map(|data| data.join("tollgate"))
+}
+
+fn is_this_machine(url: &str) -> bool {
+    let host = url
+        .split_once("://")
+        .map_or(url, |(_, rest)| rest)
+        .split(['/', '?', '#'])
+        .next()
+        .unwrap_or_default();
+    let name = match host.strip_prefix('[') {
+        Some(bracketed) => bracketed.split(']').next().unwrap_or_default(),
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    };
+    name == "localhost"
+        || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// The last cause of an error: the outer ones only say "transport error".
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_machine_is_sent_a_token_that_was_found() {
+        for here in [
+            "http://127.0.0.1:50051",
+            "http://localhost:1",
+            "http://[::1]:50051",
+            "http://127.0.0.9/",
+        ] {
+            assert!(is_this_machine(here), "{here}");
+        }
+        let elsewhere = [
+            "http://10.0.0.1:50051",
+            "http://localhost.evil.example:1",
+            "http://evil.example/127.0.0.1",
+            "http://127.0.0.1@evil.example:1",
+            "http://evil.example:80/?localhost",
+        ];
+        for there in elsewhere {
+            assert!(!is_this_machine(there), "{there}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_endpoint_is_told_how_to_write_one() {
+        for text in ["127.0.0.1:50051", "ftp://x", "http://", "https://x", ""] {
+            assert!(matches!(endpoint(text), Err(CliError::Usage(_))), "{text:?}");
+        }
+        assert!(endpoint("http://127.0.0.1:50051").is_ok());
+    }
+}

@@ -1,0 +1,195 @@
+//! The command line: `tollgate <noun> <verb>`, one file per noun.
+//!
+//! Everything but `serve` is a gRPC client of a running server and knows only the contract. A
+//! command parses its flags, makes its calls, puts the answers into a table and prints it; rules
+//! live in the server.
+
+use std::{future::Future, path::PathBuf, process::ExitCode};
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::cli::{
+    client::Client,
+    error::CliError,
+    output::{Format, Output},
+};
+
+mod account;
+mod args;
+mod authorization;
+mod balance;
+pub mod client;
+mod completions;
+mod credit;
+pub mod error;
+mod key;
+mod ledger;
+mod model;
+pub mod output;
+mod usage;
+
+const AFTER_HELP: &str = "\
+Examples:
+  tollgate account create acme --name 'Acme Inc.'
+  tollgate key issue acme --name production
+  tollgate credit top-up acme 50 --method visa --reference ch_3Qx81
+  tollgate balance acme
+  tollgate usage summary --account acme --from 30d
+  tollgate ledger verify
+
+A command's own examples: tollgate <COMMAND> --help";
+
+/// The billing and credit ledger an AI gateway stands on.
+#[derive(Debug, Parser)]
+#[command(name = "tollgate", version, about, after_help = AFTER_HELP, max_term_width = 100)]
+#[command(propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Connection and output")]
+pub struct Global {
+    /// The server
+    #[arg(long, global = true, env = "TOLLGATE_ENDPOINT", value_name = "URL")]
+    #[arg(default_value = "http://127.0.0.1:50051")]
+    pub endpoint: String,
+    /// The caller's JWT [default: operator.jwt in the data directory, for a server on this machine]
+    #[arg(long, global = true, env = "TOLLGATE_TOKEN", hide_env_values = true, value_name = "JWT")]
+    pub token: Option<String>,
+    /// The server's data directory [default: as `tollgate serve` has it]
+    #[arg(long, global = true, env = "TOLLGATE_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// How results are printed
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: Format,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Customers and their contracts
+    #[command(subcommand)]
+    Account(account::AccountCommand),
+    /// API keys
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+    /// Money in and out of a customer's credits
+    #[command(subcommand)]
+    Credit(credit::CreditCommand),
+    /// What customers have, owe and can still spend
+    Balance(balance::BalanceArgs),
+    /// Models and their prices
+    #[command(subcommand)]
+    Model(model::ModelCommand),
+    /// What was used and what it cost
+    #[command(subcommand)]
+    Usage(usage::UsageCommand),
+    /// Ask the gate by hand, as a gateway does
+    #[command(subcommand)]
+    Authorization(authorization::AuthorizationCommand),
+    /// The books
+    #[command(subcommand)]
+    Ledger(ledger::LedgerCommand),
+    /// Completions for your shell
+    Completions(completions::CompletionsArgs),
+}
+
+/// What a command runs with.
+#[derive(Debug)]
+pub struct Session {
+    global: Global,
+    /// Where results go.
+    pub output: Output,
+}
+
+impl Session {
+    /// Connects to the server.
+    pub async fn connect(&self) -> Result<Client, CliError> {
+        Client::connect(&self.global).await
+    }
+
+    /// Says that a list went on beyond what was shown.
+    fn tell_if_more(&self, pages: &args::Pages) -> Result<(), CliError> {
+        if pages.has_more() {
+            self.output.note("there are more; use --limit N or --all")?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs the command line of this process; returns what the process should end with.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return tell_usage(&error),
+    };
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody is left to tell when the error stream is closed, too.
+            let _ = error.explain(&mut anstream::stderr().lock());
+            error.exit_code()
+        }
+    }
+}
+
+/// Help and version are asked for; anything else is a wrong call.
+fn tell_usage(error: &clap::Error) -> ExitCode {
+    let printed = error.print();
+    match (error.use_stderr(), printed) {
+        (true, _) => CliError::usage("").exit_code(),
+        (false, Err(cause)) => CliError::from(cause).exit_code(),
+        (false, Ok(())) => ExitCode::SUCCESS,
+    }
+}
+
+fn run(cli: Cli) -> Result<(), CliError> {
+    let session = Session { output: Output::new(cli.global.output), global: cli.global };
+    let session = &session;
+    match cli.command {
+        Command::Account(command) => client(account::run(command, session)),
+        Command::Key(command) => client(key::run(command, session)),
+        Command::Credit(command) => client(credit::run(command, session)),
+        Command::Balance(args) => client(balance::run(args, session)),
+        Command::Model(command) => client(model::run(command, session)),
+        Command::Usage(command) => client(usage::run(command, session)),
+        Command::Authorization(command) => client(authorization::run(command, session)),
+        Command::Ledger(command) => client(ledger::run(command, session)),
+        Command::Completions(args) => completions::run(&args, &mut Cli::command()),
+    }
+}
+
+/// A client needs one thread: its work is waiting.
+fn client(work: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_is_well_formed_and_its_help_has_examples() {
+        let mut root = Cli::command();
+        root.build();
+        root.clone().debug_assert();
+        let mut open = vec![root];
+        while let Some(command) = open.pop() {
+            let verbs: Vec<_> = command
+                .get_subcommands()
+                .filter(|verb| verb.get_name() != "help")
+                .cloned()
+                .collect();
+            if verbs.is_empty() {
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("tollgate "), "{:?} has no example", command.get_name());
+            }
+            open.extend(verbs);
+        }
+    }
+}
