@@ -71,7 +71,7 @@ impl Problem for DirectoryError {
 
     fn reason(&self) -> &'static str {
         match self {
-            Self::UnknownAccount(_) => "UNKNOWN_ACCOUNT",
+            Self::UnknownAccount(_) => "ACCOUNT_NOT_FOUND",
             Self::Database(failure) => failure.reason(),
         }
     }

@@ -30,6 +30,20 @@ impl InvalidField {
     }
 }
 
+impl Problem for InvalidField {
+    fn kind(&self) -> ProblemKind {
+        ProblemKind::InvalidArgument
+    }
+
+    fn reason(&self) -> &'static str {
+        self.reason
+    }
+
+    fn field(&self) -> Option<String> {
+        Some(self.field.clone())
+    }
+}
+
 /// A balance that keeps an account from being closed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outstanding {
@@ -117,7 +131,7 @@ fn list(outstanding: &[Outstanding]) -> String {
 impl Problem for AccountError {
     fn kind(&self) -> ProblemKind {
         match self {
-            Self::Invalid(_) => ProblemKind::InvalidArgument,
+            Self::Invalid(invalid) => invalid.kind(),
             Self::Directory(error) => error.kind(),
             Self::HandleTaken(_) => ProblemKind::AlreadyExists,
             Self::VersionChanged { .. } => ProblemKind::Aborted,
@@ -155,7 +169,7 @@ impl Problem for AccountError {
 
     fn field(&self) -> Option<String> {
         match self {
-            Self::Invalid(invalid) => Some(invalid.field.clone()),
+            Self::Invalid(invalid) => invalid.field(),
             Self::Directory(error) => error.field(),
             Self::HandleTaken(_) => Some("handle".to_owned()),
             Self::VersionChanged { .. } => Some("version".to_owned()),

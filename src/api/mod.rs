@@ -1,8 +1,12 @@
 //! The gRPC services: translate, check the caller, call the domain. No rules live here.
 
+pub mod account;
+mod account_convert;
 pub mod call;
 pub mod caller;
 pub mod catalog_convert;
 pub mod convert;
 pub mod idempotency;
+pub mod key;
+pub mod named_account;
 pub mod status;

@@ -113,17 +113,17 @@ pub enum Begun<Response> {
 pub struct Turn {
     transaction: Transaction<'static, Postgres>,
     /// RPC and key; `None` for a call without a key.
-    taken: Option<(&'static str, String)>,
+    taken: Option<(String, String)>,
 }
 
 /// Opens a changing call. `request` is the whole request message as it came in: it tells a repeated
-/// call from a different one.
+/// call from a different one. `rpc` names the RPC, and what else must keep callers apart.
 ///
 /// # Errors
 /// [`IdempotencyError`]: the key is reused or malformed, or the database failed.
 pub async fn begin<Request, Response>(
     pool: &PgPool,
-    rpc: &'static str,
+    rpc: impl Into<String>,
     key: &str,
     request: &Request,
 ) -> Result<Begun<Response>, IdempotencyError>
@@ -137,14 +137,15 @@ where
     if key.chars().count() > KEY_LENGTH || key.chars().any(char::is_control) {
         return Err(IdempotencyError::Malformed);
     }
+    let rpc = rpc.into();
     let request_hash: [u8; 32] = Sha256::digest(request.encode_to_vec()).into();
     let mut transaction = pool.begin().await?;
     for _ in 0..ROUNDS {
-        if store::take(&mut transaction, rpc, key, &request_hash).await? {
+        if store::take(&mut transaction, &rpc, key, &request_hash).await? {
             let taken = Some((rpc, key.to_owned()));
             return Ok(Begun::First(Turn { transaction, taken }));
         }
-        if let Some(earlier) = store::earlier(&mut transaction, rpc, key).await? {
+        if let Some(earlier) = store::earlier(&mut transaction, &rpc, key).await? {
             if earlier.request_hash != request_hash {
                 return Err(IdempotencyError::Reused(key.to_owned()));
             }

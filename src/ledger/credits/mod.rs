@@ -264,11 +264,7 @@ fn refuse_closed(funds: &Funds) -> Result<(), LedgerError> {
 }
 
 /// A text without surrounding space that must be there.
-fn required<'a>(
-    field: &'static str,
-    text: &'a str,
-    limit: usize,
-) -> Result<&'a str, LedgerError> {
+fn required<'a>(field: &'static str, text: &'a str, limit: usize) -> Result<&'a str, LedgerError> {
     let text = optional(field, text, limit)?;
     if text.is_empty() {
         return Err(LedgerError::Text { field, problem: "is missing; give it".to_owned() });
@@ -277,11 +273,7 @@ fn required<'a>(
 }
 
 /// A text without surrounding space that may be empty.
-fn optional<'a>(
-    field: &'static str,
-    text: &'a str,
-    limit: usize,
-) -> Result<&'a str, LedgerError> {
+fn optional<'a>(field: &'static str, text: &'a str, limit: usize) -> Result<&'a str, LedgerError> {
     let text = text.trim();
     let length = text.chars().count();
     if length > limit {
