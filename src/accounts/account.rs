@@ -12,7 +12,7 @@ use crate::{
         error::InvalidField,
         fields::required_text,
     },
-    catalog::pattern::ModelDiscount,
+    catalog::{pattern::ModelDiscount, version::PricingTerms},
     ids::AccountId,
     money::Currency,
 };
@@ -103,6 +103,19 @@ pub struct AccountRecord {
     pub model_discounts: Vec<ModelDiscount>,
     /// 0 to 1.
     pub tax_rate: Decimal,
+}
+
+impl AccountRecord {
+    /// What decides the account's prices.
+    #[must_use]
+    pub fn pricing_terms(&self) -> PricingTerms<'_> {
+        PricingTerms {
+            account_id: Some(self.account_id),
+            currency: self.currency,
+            discount_percent: self.discount_percent,
+            model_discounts: &self.model_discounts,
+        }
+    }
 }
 
 impl From<Account> for AccountRecord {

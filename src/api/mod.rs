@@ -4,6 +4,7 @@ pub mod account;
 mod account_convert;
 pub mod call;
 pub mod caller;
+pub mod catalog;
 pub mod catalog_convert;
 pub mod convert;
 pub mod idempotency;

@@ -13,16 +13,19 @@
 //! A contract price in force wins over the list price and is not discounted: it is what was agreed.
 //! A contract price marked as withdrawn ends the contract, and the list price holds again.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use sqlx::PgPool;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 
 use crate::{
     catalog::{
@@ -35,6 +38,9 @@ use crate::{
     ids::{AccountId, PriceVersionId},
     money::Currency,
 };
+
+/// How long to wait before loading again after the database failed.
+const RELOAD: Duration = Duration::from_millis(500);
 
 /// What a model costs a customer at a moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +67,8 @@ pub struct PriceBook {
     asked: AtomicU64,
     /// Held while a load runs.
     loading: Mutex<()>,
+    /// Wakes [`PriceBook::follow`].
+    changed: Notify,
 }
 
 impl PriceBook {
@@ -73,6 +81,7 @@ impl PriceBook {
             derived: papaya::HashMap::new(),
             asked: AtomicU64::new(0),
             loading: Mutex::new(()),
+            changed: Notify::new(),
         };
         book.reload().await?;
         Ok(book)
@@ -92,6 +101,23 @@ impl PriceBook {
             loaded.versions.into_iter().map(|version| self.remember(version)).collect();
         self.current.store(Arc::new(Snapshot::new(generation, loaded.models, &versions)));
         Ok(())
+    }
+
+    /// Says that the book has changed somewhere, without waiting. [`PriceBook::follow`] then
+    /// reloads it.
+    pub fn mark_changed(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Reloads whenever a change is marked, and again while the database is away. Never returns.
+    pub async fn follow(&self) {
+        loop {
+            self.changed.notified().await;
+            while let Err(error) = self.reload().await {
+                tracing::warn!(%error, "the price book changed and cannot be loaded; trying again");
+                tokio::time::sleep(RELOAD).await;
+            }
+        }
     }
 
     /// The model of this name, active or not.
@@ -133,6 +159,17 @@ impl PriceBook {
         account: Option<AccountId>,
     ) -> Vec<Arc<PricedModel>> {
         self.current.load().timeline(model.model_id, currency, account).to_vec()
+    }
+
+    /// The versions that a discount has made of these, by this instance or another.
+    pub async fn discounts_of(
+        &self,
+        list: &[Arc<PricedModel>],
+        percent: Decimal,
+    ) -> Result<Vec<Arc<PricedModel>>, CatalogError> {
+        let from: Vec<_> = list.iter().map(|version| version.version).collect();
+        let made = store::discounts_of(&self.pool, &from, percent).await?;
+        Ok(made.into_iter().map(|version| self.remember(version)).collect())
     }
 
     /// The price for a customer at a moment, from memory alone.
@@ -189,8 +226,7 @@ impl PriceBook {
     }
 
     /// The version that a discount made of another, if this instance has seen it.
-    #[must_use]
-    pub fn discounted(&self, from: PriceVersionId, percent: Decimal) -> Option<Arc<PricedModel>> {
+    fn discounted(&self, from: PriceVersionId, percent: Decimal) -> Option<Arc<PricedModel>> {
         self.derived.pin().get(&Derivation { from, percent }).cloned()
     }
 

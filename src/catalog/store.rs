@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
+use rust_decimal::Decimal;
 use sqlx::{PgConnection, PgPool, Row as _};
 
 use crate::{
@@ -118,6 +119,24 @@ async fn versions(
     .fetch_all(connection)
     .await?;
     versions_of(&versions, &tiers)
+}
+
+/// What a discount has made of these versions.
+pub(super) async fn discounts_of(
+    pool: &PgPool,
+    list: &[PriceVersionId],
+    percent: Decimal,
+) -> Result<Vec<PricedModel>, CatalogError> {
+    let mut connection = pool.acquire().await?;
+    let made: Vec<PriceVersionId> = sqlx::query_scalar(
+        "SELECT price_version FROM price_versions
+         WHERE discounted_from = ANY($1) AND discount_percent = $2",
+    )
+    .bind(list)
+    .bind(percent)
+    .fetch_all(&mut *connection)
+    .await?;
+    versions(&mut connection, &made).await
 }
 
 /// Keeps a discounted price, or finds the same one that another instance kept first.
