@@ -1,29 +1,29 @@
-//! What the same tokens cost at two prices, and what one saves against the other.
+//! What the same tokens cost at different prices, and what one saves against another.
+//!
+//! A volume is the sum of many requests: it is priced at the plain input and output rates, since
+//! context tiers belong to single long requests, and without fees per request.
 
 use rust_decimal::{Decimal, RoundingStrategy};
 use thiserror::Error;
 
 use crate::{
     catalog::price::{Price, Rate},
-    money::{Amount, Currency},
+    money::Amount,
 };
 
-/// The most tokens that are compared on each side: ten quadrillion, a thousand times what all
-/// providers together serve in a day. Their cost at the highest rate is still an amount.
+/// The most tokens that are compared: ten quadrillion, a thousand times what all providers
+/// together serve in a day.
 pub const MAX_TOKENS: u64 = 10_000_000_000_000_000;
 /// Decimals of a percentage.
 const PERCENT_DECIMALS: u32 = 2;
 /// A rate is for a million tokens.
 const PER_DECIMALS: u32 = 6;
 
-/// Why two prices cannot be compared.
+/// Why a volume has no cost.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CompareError {
-    /// Prices in different currencies.
-    #[error("one price is in {0}, the other in {1}; compare prices of one currency")]
-    Currencies(Currency, Currency),
     /// A price that is no longer to be had.
-    #[error("a withdrawn model costs nothing that could be compared; choose another")]
+    #[error("a withdrawn model has no cost that could be compared; choose another")]
     Withdrawn,
     /// More than [`MAX_TOKENS`], or a cost beyond every amount.
     #[error("{0} tokens are too many; compare at most {MAX_TOKENS}")]
@@ -39,45 +39,37 @@ pub struct Volume {
     pub output: u64,
 }
 
-/// The same volume at two prices.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Comparison {
-    /// What is compared.
-    pub volume: Volume,
-    /// Its cost at the first price.
-    pub first: Amount,
-    /// Its cost at the second price.
-    pub second: Amount,
-    /// By how many percent the first is cheaper than the second, rounded half-up to 2 decimals;
-    /// negative where it is dearer. `None` where the second costs nothing.
-    pub saved_percent: Option<Decimal>,
+impl Volume {
+    /// So many tokens, of which this percentage, at most 100, are the answers'; the rest of a
+    /// token goes to the prompts.
+    pub fn of(tokens: u64, output_percent: u32) -> Result<Self, CompareError> {
+        if tokens > MAX_TOKENS {
+            return Err(CompareError::TooMany(tokens));
+        }
+        let output = tokens * u64::from(output_percent.min(100)) / 100;
+        Ok(Self { input: tokens - output, output })
+    }
 }
 
-/// Compares what volumes cost at the plain input and output rates of two prices: spread over
-/// requests too short for a context tier, without fees per request.
-pub fn compare(
-    first: &Price,
-    second: &Price,
-    volumes: &[Volume],
-) -> Result<Vec<Comparison>, CompareError> {
-    if first.currency() != second.currency() {
-        return Err(CompareError::Currencies(first.currency(), second.currency()));
-    }
-    if first.is_withdrawn() || second.is_withdrawn() {
+/// What a volume costs, exactly.
+pub fn cost(price: &Price, volume: Volume) -> Result<Amount, CompareError> {
+    if price.is_withdrawn() {
         return Err(CompareError::Withdrawn);
     }
-    let comparison = |volume: &Volume| {
-        let (first, second) = (cost(first, *volume)?, cost(second, *volume)?);
-        let saved_percent = saved_percent(first.decimal(), second.decimal());
-        Ok(Comparison { volume: *volume, first, second, saved_percent })
-    };
-    volumes.iter().map(comparison).collect()
-}
-
-fn cost(price: &Price, volume: Volume) -> Result<Amount, CompareError> {
     let input = tokens(price.rates().input, volume.input)?;
     let output = tokens(price.rates().output, volume.output)?;
     input.checked_add(output).ok_or(CompareError::TooMany(volume.input.max(volume.output)))
+}
+
+/// By how many percent the first is less than the last, rounded half-up to 2 decimals; negative
+/// where it is more. `None` where the last is nothing.
+#[must_use]
+pub fn saved_percent(first: Amount, last: Amount) -> Option<Decimal> {
+    let share = first.decimal().checked_div(last.decimal())?;
+    let saved = (Decimal::ONE - share).checked_mul(Decimal::ONE_HUNDRED)?;
+    let rounded =
+        saved.round_dp_with_strategy(PERCENT_DECIMALS, RoundingStrategy::MidpointAwayFromZero);
+    Some(rounded.normalize())
 }
 
 fn tokens(rate: Rate, count: u64) -> Result<Amount, CompareError> {
@@ -92,79 +84,72 @@ fn tokens(rate: Rate, count: u64) -> Result<Amount, CompareError> {
     cost.ok().and_then(|cost| Amount::new(cost).ok()).ok_or_else(too_many)
 }
 
-fn saved_percent(first: Decimal, second: Decimal) -> Option<Decimal> {
-    let share = first.checked_div(second)?;
-    let saved = (Decimal::ONE - share).checked_mul(Decimal::ONE_HUNDRED)?;
-    Some(
-        saved
-            .round_dp_with_strategy(PERCENT_DECIMALS, RoundingStrategy::MidpointAwayFromZero)
-            .normalize(),
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::price::{PriceParts, RateCard, Rates};
+    use crate::{
+        catalog::price::{PriceParts, RateCard, Rates},
+        money::Currency,
+    };
 
-    fn price(rate: &str) -> Price {
-        let rate = rate.parse().unwrap();
-        let card = RateCard::new(Rates::new(rate, rate), Vec::new()).unwrap();
+    fn price(input: &str, output: &str) -> Price {
+        let rates = Rates::new(input.parse().unwrap(), output.parse().unwrap());
+        let card = RateCard::new(rates, Vec::new()).unwrap();
         Price::new(PriceParts::of_tokens(Currency::USD, card)).unwrap()
     }
 
-    #[test]
-    fn a_quarter_dollar_model_saves_what_the_price_list_promises() {
-        let volumes =
-            [5, 50, 500, 5_000].map(|millions| Volume { input: millions * 1_000_000, output: 0 });
-        let rows = compare(&price("0.25"), &price("10"), &volumes).unwrap();
-        let costs: Vec<_> =
-            rows.iter().map(|row| (row.first.to_string(), row.second.to_string())).collect();
-        let expected = [("1.25", "50"), ("12.5", "500"), ("125", "5000"), ("1250", "50000")];
-        assert_eq!(costs, expected.map(|(a, b)| (a.to_owned(), b.to_owned())));
-        let saved = Some(Decimal::new(975, 1));
-        assert!(rows.iter().all(|row| row.saved_percent == saved));
+    fn all_input(tokens: u64) -> Volume {
+        Volume { input: tokens, output: 0 }
     }
 
     #[test]
-    fn the_split_between_prompt_and_answer_does_not_matter_where_the_rates_are_equal() {
-        let all = Volume { input: 5_000_000, output: 0 };
-        let split = Volume { input: 1_000_001, output: 3_999_999 };
-        let rows = compare(&price("0.28"), &price("2.5"), &[all, split]).unwrap();
-        assert_eq!((rows[0].first, rows[0].second), (rows[1].first, rows[1].second));
+    fn a_quarter_dollar_model_saves_what_the_launch_article_promises() {
+        let table = [
+            (5_000_000, "1.25", "50"),
+            (50_000_000, "12.5", "500"),
+            (500_000_000, "125", "5000"),
+            (5_000_000_000, "1250", "50000"),
+        ];
+        for (tokens, cheap, dear) in table {
+            for output_percent in [0, 25, 33, 100] {
+                let volume = Volume::of(tokens, output_percent).unwrap();
+                let first = cost(&price("0.25", "0.25"), volume).unwrap();
+                let last = cost(&price("10", "10"), volume).unwrap();
+                assert_eq!((first.to_string().as_str(), last.to_string().as_str()), (cheap, dear));
+                assert_eq!(saved_percent(first, last).unwrap().to_string(), "97.5");
+            }
+        }
+    }
+
+    #[test]
+    fn a_volume_is_split_without_losing_a_token() {
+        assert_eq!(Volume::of(7, 50).unwrap(), Volume { input: 4, output: 3 });
+        assert_eq!(Volume::of(MAX_TOKENS, 100).unwrap().output, MAX_TOKENS);
+        assert!(Volume::of(MAX_TOKENS + 1, 0).is_err());
+        let mixed = cost(&price("1", "5"), Volume::of(1_000_000, 25).unwrap()).unwrap();
+        assert_eq!(mixed.to_string(), "2");
     }
 
     #[test]
     fn a_dearer_model_saves_a_negative_share_and_a_free_one_cannot_be_undercut() {
-        let volume = [Volume { input: 3, output: 0 }];
-        let dearer = compare(&price("3"), &price("2"), &volume).unwrap();
-        assert_eq!(dearer[0].saved_percent, Some(Decimal::from(-50)));
-        let free = compare(&price("3"), &price("0"), &volume).unwrap();
-        assert_eq!(free[0].saved_percent, None);
+        let of = |rate: &str| cost(&price(rate, rate), all_input(3)).unwrap();
+        assert_eq!(saved_percent(of("3"), of("2")), Some(Decimal::from(-50)));
+        assert_eq!(saved_percent(of("3"), of("0")), None);
     }
 
     #[test]
-    fn a_volume_beyond_every_amount_is_refused_and_not_rounded() {
-        let most = [Volume { input: MAX_TOKENS, output: 0 }];
-        assert_eq!(
-            compare(&price("1"), &price("2"), &most).unwrap()[0].first.to_string(),
-            "10000000000"
-        );
-        let dear = compare(&price("1000000"), &price("1"), &most);
+    fn a_cost_beyond_every_amount_is_refused_and_not_rounded() {
+        let most = cost(&price("1", "1"), all_input(MAX_TOKENS)).unwrap();
+        assert_eq!(most.to_string(), "10000000000");
+        let dear = cost(&price("1000000", "1"), all_input(MAX_TOKENS));
         assert_eq!(dear, Err(CompareError::TooMany(MAX_TOKENS)));
-        let more = [Volume { input: 0, output: MAX_TOKENS + 1 }];
-        assert!(compare(&price("1"), &price("1"), &more).is_err());
+        let more = cost(&price("1", "1"), all_input(MAX_TOKENS + 1));
+        assert_eq!(more, Err(CompareError::TooMany(MAX_TOKENS + 1)));
     }
 
     #[test]
-    fn withdrawn_models_and_mixed_currencies_are_refused() {
-        let euro: Currency = "EUR".parse().unwrap();
-        let volume = [Volume { input: 1, output: 1 }];
-        let withdrawn = Price::withdrawal(Currency::USD);
-        assert_eq!(compare(&price("1"), &withdrawn, &volume), Err(CompareError::Withdrawn));
-        assert_eq!(
-            compare(&price("1"), &Price::withdrawal(euro), &volume),
-            Err(CompareError::Currencies(Currency::USD, euro))
-        );
+    fn a_withdrawn_model_is_not_free() {
+        let withdrawn = cost(&Price::withdrawal(Currency::USD), all_input(1));
+        assert_eq!(withdrawn, Err(CompareError::Withdrawn));
     }
 }

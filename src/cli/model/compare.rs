@@ -4,16 +4,21 @@
 //! belong to single long requests.
 
 use clap::Args;
-use rust_decimal::{Decimal, RoundingStrategy};
 
 use crate::{
+    api::catalog_convert,
+    catalog::{
+        compare::{Volume, cost, saved_percent},
+        price::Price,
+    },
     cli::{
         Session,
         args::{self, required},
         error::CliError,
         output::{Table, Value},
     },
-    proto::{GetModelRequest, Rates},
+    money::Amount,
+    proto::GetModelRequest,
 };
 
 const EXAMPLES: &str = "\
@@ -46,7 +51,7 @@ pub(in crate::cli) struct CompareArgs {
 
 pub(super) async fn run(args: CompareArgs, session: &Session) -> Result<(), CliError> {
     let mut catalog = session.connect().await?.catalog();
-    let mut rates = Vec::new();
+    let mut prices = Vec::new();
     for name in &args.models {
         let request = GetModelRequest {
             name: name.clone(),
@@ -60,69 +65,65 @@ pub(super) async fn run(args: CompareArgs, session: &Session) -> Result<(), CliE
                 args.currency
             ))
         })?;
-        rates.push(blended(&price.rates.unwrap_or_default(), args.output_share)?);
+        let price = catalog_convert::price("price", &price).map_err(|problem| {
+            CliError::failed(format!("the server's price of {name} cannot be read: {problem}"))
+        })?;
+        prices.push(price);
     }
-    let table = table(args.tokens, &args.currency, &args.models, &rates)?;
+    let table = table(&args, &prices)?;
     session.output.show(&table)
 }
 
-/// The price of a million tokens of which so many percent are output.
-fn blended(rates: &Rates, output_share: u32) -> Result<Decimal, CliError> {
-    let rate = |text: &str| {
-        Decimal::from_str_exact(text)
-            .map_err(|_| CliError::failed(format!("the server's rate {text:?} is not a decimal")))
-    };
-    let share = Decimal::from(output_share) / Decimal::ONE_HUNDRED;
-    Ok(rate(&rates.input)? * (Decimal::ONE - share) + rate(&rates.output)? * share)
-}
-
-fn table(
-    tokens: u64,
-    currency: &str,
-    models: &[String],
-    rates: &[Decimal],
-) -> Result<Table, CliError> {
-    let mut table = Table::comparison("comparison", "tokens", models, "less_percent");
+fn table(args: &CompareArgs, prices: &[Price]) -> Result<Table, CliError> {
+    let mut table = Table::comparison("comparison", "tokens", &args.models, "less_percent");
     for factor in VOLUMES {
-        let volume = tokens.checked_mul(factor).ok_or_else(|| {
+        let tokens = args.tokens.checked_mul(factor).ok_or_else(|| {
             CliError::usage("--tokens is so large that a thousand times as many cannot be counted")
         })?;
-        let mut row = vec![Value::Count(volume)];
-        for rate in rates {
-            let cost = Decimal::from(volume)
-                .checked_mul(*rate)
-                .ok_or_else(|| CliError::usage("the volume costs more than can be computed"))?;
-            let cost = (cost / Decimal::from(1_000_000)).normalize().to_string();
-            row.push(Value::Money(args::money(&cost, currency)));
-        }
-        row.push(saving(rates));
-        table.push(row);
+        let volume = Volume::of(tokens, args.output_share);
+        let costs: Vec<_> = volume
+            .and_then(|volume| prices.iter().map(|price| cost(price, volume)).collect())
+            .map_err(|problem| CliError::usage(problem.to_string()))?;
+        table.push(row(tokens, &args.currency, &costs));
     }
     Ok(table)
 }
 
-/// How much less the first costs than the last, in percent with at most two decimals.
-fn saving(rates: &[Decimal]) -> Value {
-    let (Some(first), Some(last)) = (rates.first(), rates.last()) else { return Value::Nothing };
-    let Some(share) = first.checked_div(*last) else { return Value::Nothing };
-    let less = (Decimal::ONE - share) * Decimal::ONE_HUNDRED;
-    let rounded = less.round_dp_with_strategy(2, RoundingStrategy::MidpointAwayFromZero);
-    Value::Decimal(rounded.normalize().to_string())
+/// What the volume costs with each model, and how much less the first costs than the last.
+fn row(tokens: u64, currency: &str, costs: &[Amount]) -> Vec<Value> {
+    let mut row = vec![Value::Count(tokens)];
+    row.extend(costs.iter().map(|cost| Value::Money(args::money(&cost.to_string(), currency))));
+    let less = costs.first().zip(costs.last()).and_then(|(one, last)| saved_percent(*one, *last));
+    row.push(less.map_or(Value::Nothing, |less| Value::Decimal(less.to_string())));
+    row
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        catalog::price::{PriceParts, RateCard, Rates},
+        money::Currency,
+    };
 
-    fn flat(rate: &str) -> Rates {
-        Rates { input: rate.into(), output: rate.into(), ..Rates::default() }
+    fn flat(rate: &str) -> Price {
+        let rate = rate.parse().unwrap();
+        let card = RateCard::new(Rates::new(rate, rate), Vec::new()).unwrap();
+        Price::new(PriceParts::of_tokens(Currency::USD, card)).unwrap()
+    }
+
+    fn args(tokens: u64) -> CompareArgs {
+        CompareArgs {
+            tokens,
+            output_share: 25,
+            currency: "USD".to_owned(),
+            models: vec!["deepseek-ai/DeepSeek-V4-Flash".to_owned(), "gpt-4o".to_owned()],
+        }
     }
 
     #[test]
     fn the_table_of_the_launch_article_comes_out() {
-        let rates = [blended(&flat("0.25"), 25).unwrap(), blended(&flat("10"), 25).unwrap()];
-        let models = ["deepseek-ai/DeepSeek-V4-Flash".to_owned(), "gpt-4o".to_owned()];
-        let table = table(5_000_000, "USD", &models, &rates).unwrap();
+        let table = table(&args(5_000_000), &[flat("0.25"), flat("10")]).unwrap();
         let shown = anstream::adapter::strip_str(&table.to_text()).to_string();
         for (line, parts) in shown.lines().skip(2).zip([
             ["5,000,000", "$1.25", "$50.00", "97.5"],
@@ -137,15 +138,15 @@ mod tests {
     }
 
     #[test]
-    fn a_blend_weighs_both_sides_exactly() {
-        let rates = Rates { input: "1".into(), output: "5".into(), ..Rates::default() };
-        assert_eq!(blended(&rates, 25).unwrap(), Decimal::TWO);
-        assert_eq!(blended(&rates, 0).unwrap(), Decimal::ONE);
-        assert_eq!(blended(&rates, 100).unwrap(), Decimal::from(5));
+    fn a_volume_that_cannot_be_counted_is_a_mistake_of_the_command_line() {
+        for tokens in [u64::MAX / 2, 1_000_000_000_000_000] {
+            assert!(table(&args(tokens), &[flat("1"), flat("1")]).is_err());
+        }
     }
 
     #[test]
     fn a_free_last_model_has_no_saving() {
-        assert_eq!(saving(&[Decimal::ONE, Decimal::ZERO]), Value::Nothing);
+        let row = row(1, "USD", &["1".parse().unwrap(), Amount::ZERO]);
+        assert_eq!(row.last(), Some(&Value::Nothing));
     }
 }

@@ -7,10 +7,10 @@ use chrono::{DateTime, Utc};
 use clap::{Args, ValueEnum};
 
 use crate::{
+    api::catalog_convert::publication_message,
     catalog::{
-        import::{self, Context, Format, Import, ModelRecord, PriceRecord},
-        model::{ModelStatus, Route},
-        price, shipped,
+        import::{self, Context, Format, Import},
+        shipped,
     },
     cli::{
         Session,
@@ -19,7 +19,7 @@ use crate::{
         output::{Table, Value, text},
     },
     clock,
-    proto::{self, PublishPricesRequest, PublishPricesResponse},
+    proto::PublishPricesResponse,
 };
 
 const EXAMPLES: &str = "\
@@ -84,7 +84,7 @@ pub(super) async fn run(args: ImportArgs, session: &Session) -> Result<(), CliEr
     let published = if args.dry_run {
         None
     } else {
-        let request = request(&import, args.idempotency.key());
+        let request = publication_message(&import, &args.idempotency.key());
         let mut catalog = session.connect().await?.catalog();
         Some(catalog.publish_prices(request).await?.into_inner())
     };
@@ -104,72 +104,6 @@ fn read(args: &ImportArgs) -> Result<Import, CliError> {
     };
     import::read(args.format.into(), &file, &context)
         .map_err(|problem| CliError::failed(format!("{name} was not imported: {problem}")))
-}
-
-fn request(import: &Import, idempotency_key: String) -> PublishPricesRequest {
-    PublishPricesRequest {
-        models: import.models.iter().map(model).collect(),
-        prices: import.prices.iter().map(price).collect(),
-        idempotency_key,
-    }
-}
-
-fn model(model: &ModelRecord) -> proto::Model {
-    let route = match model.route {
-        Route::Standard => proto::Route::Standard,
-        Route::Dedicated => proto::Route::Dedicated,
-    };
-    proto::Model {
-        name: model.name.clone(),
-        provider: model.provider.clone(),
-        route: route.into(),
-        // A deprecated model is still served.
-        active: Some(model.status != ModelStatus::Removed),
-        context_tokens: model.context_tokens.unwrap_or(0),
-        max_output_tokens: model.max_output_tokens.unwrap_or(0),
-        price: None,
-    }
-}
-
-fn price(record: &PriceRecord) -> proto::Price {
-    let price = &record.price;
-    let tiers = price.tiers().iter();
-    let tiers =
-        tiers.map(|tier| proto::ContextTier { above: tier.above, rates: Some(rates(&tier.rates)) });
-    proto::Price {
-        price_version: 0,
-        model: record.model.clone(),
-        currency_code: price.currency().to_string(),
-        effective_from: Some(args::timestamp(record.effective_from)),
-        rates: Some(rates(price.rates())),
-        tiers: tiers.collect(),
-        image: price.image().to_string(),
-        request: price.request().to_string(),
-        cached_response: price.cached_response().to_string(),
-        withdrawn: price.is_withdrawn(),
-        account: record.account.clone().unwrap_or_default(),
-        cost: record.cost.as_ref().map(|cost| {
-            let currency_code = cost.currency.to_string();
-            proto::ProviderCost { currency_code, rates: Some(rates(&cost.rates)) }
-        }),
-        source: record.source.clone(),
-        source_date: record.source_date.clone(),
-        discounted_from: 0,
-        discount_percent: String::new(),
-    }
-}
-
-fn rates(rates: &price::Rates) -> proto::Rates {
-    let optional = |rate: Option<price::Rate>| rate.map(|rate| rate.to_string());
-    proto::Rates {
-        input: rates.input.to_string(),
-        output: rates.output.to_string(),
-        cache_read: optional(rates.cache_read),
-        cache_write: optional(rates.cache_write),
-        reasoning: optional(rates.reasoning),
-        audio_input: optional(rates.audio_input),
-        audio_output: optional(rates.audio_output),
-    }
 }
 
 /// What was imported, and what was skipped and why.
