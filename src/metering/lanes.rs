@@ -1,0 +1,186 @@
+//! The queue of one writer: a lane for each account, served in turn. Pure, without I/O or clock.
+//!
+//! What a batch may hold is decided here:
+//! - one event of each account in turn, so that the flood of one does not starve the rest;
+//! - for each account one calendar month, because a posting belongs to one billing period;
+//! - each event id once; the same again waits for the next batch and is answered as a replay;
+//! - nothing of an account that rests because somebody else holds its row.
+
+use std::collections::{HashMap, HashSet, VecDeque, hash_map::Entry};
+
+use tokio::{sync::oneshot, time::Instant};
+
+use super::{
+    error::MeteringError,
+    event::{NewEvent, Recorded},
+    limits::{MAX_PAUSE, MAX_QUEUED, MAX_QUEUED_PER_ACCOUNT, MIN_PAUSE, PATIENT_EVERY},
+};
+use crate::ids::{AccountId, AuthorizationId};
+
+/// Where the answer to an event goes. Whoever waits for it may be gone.
+pub(super) type Answer = oneshot::Sender<Result<Recorded, MeteringError>>;
+
+/// An event on its way into the books.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub event: Box<NewEvent>,
+    pub answer: Answer,
+}
+
+impl Pending {
+    /// What a batch is sorted by.
+    pub(super) fn place(&self) -> (AccountId, AuthorizationId) {
+        (self.event.account_id, self.event.event_id)
+    }
+}
+
+/// Events that are posted together, by account and event.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub events: Vec<Pending>,
+    /// Whether to go on without accounts that somebody else holds.
+    pub skip_locked: bool,
+}
+
+/// An account that somebody else holds.
+#[derive(Debug, Clone, Copy)]
+struct Rest {
+    until: Instant,
+    attempts: u32,
+}
+
+/// The events that wait for a writer.
+#[derive(Debug, Default)]
+pub(super) struct Lanes {
+    waiting: HashMap<AccountId, VecDeque<Pending>>,
+    /// Each account that has a lane, once; the next in turn first.
+    turns: VecDeque<AccountId>,
+    resting: HashMap<AccountId, Rest>,
+    queued: usize,
+}
+
+impl Lanes {
+    /// How many events wait.
+    pub(super) const fn len(&self) -> usize {
+        self.queued
+    }
+
+    /// Puts an event at the end of its account's lane; gives it back when too much waits.
+    pub(super) fn push(&mut self, pending: Pending) -> Result<(), Pending> {
+        let account = pending.event.account_id;
+        if self.queued >= MAX_QUEUED {
+            return Err(pending);
+        }
+        match self.waiting.entry(account) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(VecDeque::from([pending]));
+                self.turns.push_back(account);
+            }
+            Entry::Occupied(lane) if lane.get().len() >= MAX_QUEUED_PER_ACCOUNT => {
+                return Err(pending);
+            }
+            Entry::Occupied(mut lane) => lane.get_mut().push_back(pending),
+        }
+        self.queued += 1;
+        Ok(())
+    }
+
+    /// Puts events of accounts that somebody else holds back to the front, to rest for a while that
+    /// grows with each attempt. Takes them whatever the bounds: they had been taken before.
+    pub(super) fn rest(&mut self, events: Vec<Pending>, now: Instant) {
+        let accounts: HashSet<AccountId> =
+            events.iter().map(|pending| pending.event.account_id).collect();
+        for account in accounts {
+            let attempts = self.resting.get(&account).map_or(0, |rest| rest.attempts) + 1;
+            let pause = MIN_PAUSE.saturating_mul(1 << attempts.min(16)).min(MAX_PAUSE);
+            self.resting.insert(account, Rest { until: now + pause, attempts });
+        }
+        self.put_back(events);
+    }
+
+    /// Puts events back to the front of their lanes.
+    pub(super) fn put_back(&mut self, events: Vec<Pending>) {
+        for pending in events.into_iter().rev() {
+            let account = pending.event.account_id;
+            self.queued += 1;
+            match self.waiting.entry(account) {
+                Entry::Vacant(vacant) => {
+                    vacant.insert(VecDeque::from([pending]));
+                    self.turns.push_front(account);
+                }
+                Entry::Occupied(mut lane) => lane.get_mut().push_front(pending),
+            }
+        }
+    }
+
+    /// These accounts were posted: nobody else holds them.
+    pub(super) fn rested(&mut self, accounts: impl Iterator<Item = AccountId>) {
+        if !self.resting.is_empty() {
+            for account in accounts {
+                self.resting.remove(&account);
+            }
+        }
+    }
+
+    /// The next batch of at most so many events; `None` when nothing can be posted now.
+    pub(super) fn take(&mut self, limit: usize, now: Instant) -> Option<Batch> {
+        let mut taken = Vec::new();
+        let mut ids = HashSet::new();
+        let mut months = HashMap::new();
+        // Accounts of which this batch takes no more, and that have more.
+        let mut passed = Vec::new();
+        let (mut contended, mut patient) = (false, false);
+        while taken.len() < limit {
+            let Some(account) = self.turns.pop_front() else { break };
+            let Some(lane) = self.waiting.get_mut(&account) else { continue };
+            let rest = self.resting.get(&account);
+            if rest.is_some_and(|rest| rest.until > now) {
+                passed.push(account);
+                continue;
+            }
+            let fits = |pending: &Pending| {
+                let month = pending.event.month();
+                *months.entry(account).or_insert(month) == month
+                    && ids.insert(pending.event.event_id)
+            };
+            let Some(pending) = pop_front_if(lane, fits) else {
+                passed.push(account);
+                continue;
+            };
+            taken.push(pending);
+            if let Some(rest) = rest {
+                contended = true;
+                patient |= rest.attempts % PATIENT_EVERY == 0;
+            }
+            if lane.is_empty() {
+                self.waiting.remove(&account);
+            } else {
+                self.turns.push_back(account);
+            }
+        }
+        self.turns.extend(passed);
+        self.queued = self.queued.saturating_sub(taken.len());
+        if taken.is_empty() {
+            return None;
+        }
+        taken.sort_unstable_by_key(Pending::place);
+        Some(Batch { events: taken, skip_locked: contended && !patient })
+    }
+
+    /// When the first account that rests may be tried again.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let resting = self.resting.iter().filter(|(account, _)| self.waiting.contains_key(account));
+        resting.map(|(_, rest)| rest.until).min()
+    }
+}
+
+fn pop_front_if(
+    lane: &mut VecDeque<Pending>,
+    fits: impl FnOnce(&Pending) -> bool,
+) -> Option<Pending> {
+    if lane.front().is_some_and(fits) { lane.pop_front() } else { None }
+}
+
+#[cfg(test)]
+#[path = "lanes_tests.rs"]
+mod tests;

@@ -1,0 +1,61 @@
+//! Every bound of metering, with its reason, in one place.
+
+use std::time::Duration;
+
+/// Writers of one server, each with a connection and the accounts of its shard. Two with disjoint
+/// accounts nearly double one; more than the database has cores gain nothing.
+pub const WRITERS: usize = 2;
+/// Events in one transaction. Beyond a thousand a batch gains little and its locks last longer.
+pub const MAX_BATCH: usize = 1_000;
+/// Events waiting in one shard: a few hundred milliseconds of full speed. What waits longer would
+/// time out before it is written.
+pub const MAX_QUEUED: usize = 20_000;
+/// Of these, what one account may take up, so that the flood of one leaves room for the others.
+pub const MAX_QUEUED_PER_ACCOUNT: usize = 10_000;
+/// When a caller that met a full queue should come back: the queue is half empty by then.
+pub const QUEUE_RETRY_AFTER: Duration = Duration::from_millis(250);
+/// How long a call waits for its commit before it is told that nothing is certain yet.
+pub const ANSWER_WAIT: Duration = Duration::from_secs(5);
+
+/// How long a batch waits for one account's row; posting transactions hold it for milliseconds.
+pub const LOCK_TIMEOUT: Duration = Duration::from_millis(100);
+/// How long the database may work on a batch: a hundred times what a large one takes.
+pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+/// When a connection that answers nothing is given up: the database's own limit has passed.
+pub const CONNECTION_PATIENCE: Duration = Duration::from_secs(12);
+/// The pause before a lost connection is tried again; doubles up to [`MAX_PAUSE`].
+pub const MIN_PAUSE: Duration = Duration::from_millis(20);
+/// The longest pause between two attempts.
+pub const MAX_PAUSE: Duration = Duration::from_secs(1);
+/// How long the database must be away before new usage is refused at once.
+pub const AWAY_AFTER: Duration = Duration::from_millis(500);
+/// Every so many attempts on an account that others hold, the batch waits for its turn instead of
+/// going on without it, so that a busy account is not passed over for ever.
+pub const PATIENT_EVERY: u32 = 5;
+/// After a duplicate was met, so many batches look for duplicates from the start: retries come in
+/// swarms.
+pub const DUPLICATES_EXPECTED: u32 = 32;
+
+/// How far ahead of our clock a caller's may be.
+pub const CLOCK_TOLERANCE: Duration = Duration::from_mins(5);
+/// Months of partitions made ahead.
+pub const MONTHS_AHEAD: i32 = 3;
+/// How often partitions are looked after.
+pub const PARTITION_INTERVAL: Duration = Duration::from_hours(1);
+
+/// Characters of a provider's or a region's name.
+pub const MAX_NAME: usize = 64;
+/// Characters of a model's name.
+pub const MAX_MODEL: usize = 200;
+/// Characters of a request id, an end user's name and a label; as Authorize bounds them.
+pub const MAX_DETAIL: usize = 256;
+/// Labels of one event; as Authorize bounds them.
+pub const MAX_LABELS: usize = 16;
+/// Characters of a number inside a provider's usage object, which is kept as it came.
+pub const MAX_NUMBER: usize = 40;
+/// The largest magnitude of an exponent in one.
+pub const MAX_EXPONENT: u32 = 300;
+/// The longest latency that can be reported: a week.
+pub const MAX_LATENCY: Duration = Duration::from_hours(7 * 24);
+/// Usages in one `RecordUsageBatch`.
+pub const MAX_USAGES: usize = 1_000;

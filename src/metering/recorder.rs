@@ -1,0 +1,123 @@
+//! The way into the books: checks an event, queues it with its account's writer, and waits for the
+//! commit.
+
+use std::sync::Arc;
+
+use sqlx::postgres::PgConnectOptions;
+use tokio::{sync::oneshot, time::timeout};
+
+use super::{
+    error::MeteringError,
+    event::{NewEvent, Recorded},
+    lanes::Pending,
+    limits::{ANSWER_WAIT, WRITERS},
+    shard::Shard,
+    window::UsageWindow,
+    writer::{Link, Writer},
+};
+use crate::{
+    ids::{AccountId, AuthorizationId, InstanceId},
+    money::Amount,
+    tasks::Tasks,
+    telemetry::metrics::MeteringMetrics,
+};
+
+/// Told of every event that is in the books, so that its reservation can be let go.
+pub type Settle = Arc<dyn Fn(AccountId, AuthorizationId, Amount) + Send + Sync>;
+
+/// What a recorder needs.
+pub struct RecorderOptions {
+    /// The server that posts.
+    pub instance: InstanceId,
+    /// How its writers connect.
+    pub database: PgConnectOptions,
+    /// From when to when usage is taken.
+    pub window: UsageWindow,
+    /// Called after each commit, for each event of it.
+    pub settle: Settle,
+    /// Where it counts.
+    pub metrics: MeteringMetrics,
+}
+
+/// Records usage events. Cheap to clone; all clones are the same.
+#[derive(Clone)]
+pub struct Recorder {
+    shards: Arc<[Arc<Shard>]>,
+    window: UsageWindow,
+    metrics: MeteringMetrics,
+}
+
+/// An event that is queued.
+#[derive(Debug)]
+pub struct Receipt(oneshot::Receiver<Result<Recorded, MeteringError>>);
+
+impl Receipt {
+    /// Waits for the commit, at most for [`ANSWER_WAIT`].
+    ///
+    /// # Errors
+    /// [`MeteringError::Unconfirmed`] when it did not come in time: the event may be recorded or
+    /// not, and sending it again is safe. Otherwise what the writer found.
+    pub async fn answer(self) -> Result<Recorded, MeteringError> {
+        match timeout(ANSWER_WAIT, self.0).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) | Err(_) => Err(MeteringError::Unconfirmed),
+        }
+    }
+}
+
+impl Recorder {
+    /// Starts the writers. They end when `tasks` stop, after writing what is queued.
+    #[must_use]
+    pub fn start(options: RecorderOptions, tasks: &Tasks) -> Self {
+        let shards: Arc<[Arc<Shard>]> = (0..WRITERS).map(|_| Arc::default()).collect();
+        for shard in shards.iter() {
+            let writer = Writer {
+                instance: options.instance,
+                options: options.database.clone(),
+                shard: Arc::clone(shard),
+                settle: Arc::clone(&options.settle),
+                metrics: options.metrics.clone(),
+                link: Link::default(),
+            };
+            tasks.spawn_essential("usage writer", writer.run(tasks.stopping()));
+        }
+        Self { shards, window: options.window, metrics: options.metrics }
+    }
+
+    /// Records an event: OK means committed and on the disk. The same event again gets the first
+    /// answer.
+    ///
+    /// # Errors
+    /// [`MeteringError`]; after [`MeteringError::Unconfirmed`] the event may be recorded all the
+    /// same.
+    pub async fn record(&self, event: NewEvent) -> Result<Recorded, MeteringError> {
+        self.submit(event)?.answer().await
+    }
+
+    /// Checks and queues an event; the receipt has the answer.
+    ///
+    /// # Errors
+    /// What is wrong with the event, or that too much is waiting.
+    pub fn submit(&self, event: NewEvent) -> Result<Receipt, MeteringError> {
+        let event = event.checked(&self.window).inspect_err(|_| self.count_refused())?;
+        let (answer, receipt) = oneshot::channel();
+        let Some(shard) = self.shard_of(event.account_id) else {
+            return Err(MeteringError::Stopping);
+        };
+        shard.submit(Pending { event: Box::new(event), answer })?;
+        Ok(Receipt(receipt))
+    }
+
+    /// Counts usage that was refused before it became an event.
+    pub(super) fn count_refused(&self) {
+        self.metrics.events.get_or_create(&[("result", "refused")]).inc();
+    }
+
+    /// An account always has the same writer, so that writers never wait for each other.
+    fn shard_of(&self, account: AccountId) -> Option<&Arc<Shard>> {
+        // The end of a UUIDv7 is random.
+        let shards = u128::try_from(self.shards.len()).ok()?;
+        let place = account.0.as_u128().checked_rem(shards)?;
+        self.shards.get(usize::try_from(place).ok()?)
+    }
+}

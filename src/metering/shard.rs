@@ -1,0 +1,106 @@
+//! Where the calls of a server meet one of its writers: lanes behind a lock, and a bell.
+
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
+
+use tokio::{sync::Notify, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    error::MeteringError,
+    lanes::{Batch, Lanes, Pending},
+    limits::MAX_BATCH,
+};
+use crate::ids::AccountId;
+
+/// The accounts of one writer.
+#[derive(Debug, Default)]
+pub(super) struct Shard {
+    lanes: Mutex<Lanes>,
+    bell: Notify,
+    /// The writer has ended; nothing more is taken.
+    closed: AtomicBool,
+    /// The database has been away for a while; new usage is refused at once.
+    away: AtomicBool,
+}
+
+impl Shard {
+    /// Queues an event.
+    pub(super) fn submit(&self, pending: Pending) -> Result<(), MeteringError> {
+        if self.away.load(Ordering::Relaxed) {
+            return Err(MeteringError::Unconfirmed);
+        }
+        {
+            let mut lanes = self.lanes();
+            // Read under the lock: the writer closes under it, when nothing is left.
+            if self.closed.load(Ordering::Relaxed) {
+                return Err(MeteringError::Stopping);
+            }
+            lanes.push(pending).map_err(|_| MeteringError::QueueFull)?;
+        }
+        self.bell.notify_one();
+        Ok(())
+    }
+
+    /// The next batch: whatever is queued, as soon as there is something. `None` when the server
+    /// stops and nothing is left.
+    pub(super) async fn next_batch(&self, stopping: &CancellationToken) -> Option<Batch> {
+        loop {
+            let due = {
+                let mut lanes = self.lanes();
+                if let Some(batch) = lanes.take(MAX_BATCH, Instant::now()) {
+                    return Some(batch);
+                }
+                if lanes.len() == 0 && stopping.is_cancelled() {
+                    self.closed.store(true, Ordering::Relaxed);
+                    return None;
+                }
+                lanes.next_due()
+            };
+            let rest = async {
+                match due {
+                    Some(due) => tokio::time::sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.bell.notified() => {}
+                () = rest => {}
+                // Once cancelled it stays so: then only what rests is waited for.
+                () = stopping.cancelled(), if !stopping.is_cancelled() => {}
+            }
+        }
+    }
+
+    /// Puts events back that can be posted at once.
+    pub(super) fn put_back(&self, events: Vec<Pending>) {
+        self.lanes().put_back(events);
+    }
+
+    /// Puts events back whose accounts somebody else holds.
+    pub(super) fn rest(&self, events: Vec<Pending>) {
+        self.lanes().rest(events, Instant::now());
+    }
+
+    /// These accounts were posted.
+    pub(super) fn rested(&self, accounts: impl Iterator<Item = AccountId>) {
+        self.lanes().rested(accounts);
+    }
+
+    /// How many events wait.
+    pub(super) fn queued(&self) -> usize {
+        self.lanes().len()
+    }
+
+    /// Says whether the database is away.
+    pub(super) fn set_away(&self, away: bool) {
+        self.away.store(away, Ordering::Relaxed);
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, Lanes> {
+        // Nothing that holds the lock can leave the lanes half changed.
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

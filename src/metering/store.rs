@@ -1,0 +1,406 @@
+//! The SQL of metering.
+
+use std::{collections::HashMap, time::Duration};
+
+use chrono::{DateTime, Utc};
+use rust_decimal::Decimal;
+use serde_json::{Value, json};
+use sqlx::{
+    ConnectOptions as _, Connection as _, PgConnection, PgPool, Row as _,
+    postgres::{PgConnectOptions, PgRow},
+};
+use uuid::Uuid;
+
+use super::{
+    dialect::Dialect,
+    error::MeteringError,
+    event::{Fingerprint, NewEvent, Outcome, StoredEvent},
+    lanes::Pending,
+    limits::{LOCK_TIMEOUT, STATEMENT_TIMEOUT},
+    quantities::Quantities,
+};
+use crate::{
+    ids::{AccountId, AuthorizationId, InstanceId, PriceVersionId},
+    money::{Amount, Currency},
+};
+
+/// What posting a batch answers: only what the writer cannot know.
+#[derive(Debug, Default)]
+pub(super) struct Posted {
+    /// Accounts left out because somebody else holds them.
+    pub busy: Vec<AccountId>,
+    /// Events that were inserted. The others of accounts not left out were there before.
+    pub inserted: Vec<AuthorizationId>,
+    /// How far charges went beyond their authorizations, where they did.
+    pub overruns: HashMap<AuthorizationId, Amount>,
+}
+
+/// How a batch is posted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mode {
+    pub skip_locked: bool,
+    pub expect_duplicates: bool,
+}
+
+const POST_USAGE: &str = "
+    SELECT busy, inserted, overrun_events, overruns
+    FROM post_usage($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
+                    $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33,
+                    $34::text[]::jsonb[], $35, $36::text[]::jsonb[])";
+const POST_NEW_USAGE: &str = "
+    SELECT busy, inserted, overrun_events, overruns
+    FROM post_new_usage($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
+                        $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32,
+                        $33, $34::text[]::jsonb[], $35, $36::text[]::jsonb[])";
+
+/// A connection for a writer, which no pool shares: a pool would ping it on every release.
+pub(super) async fn connect_writer(
+    options: &PgConnectOptions,
+) -> Result<PgConnection, sqlx::Error> {
+    let milliseconds = |limit: Duration| limit.as_millis().to_string();
+    options
+        .clone()
+        .application_name("tollgate usage writer")
+        .options([
+            ("lock_timeout", milliseconds(LOCK_TIMEOUT)),
+            ("statement_timeout", milliseconds(STATEMENT_TIMEOUT)),
+            ("idle_in_transaction_session_timeout", milliseconds(STATEMENT_TIMEOUT)),
+            // Never OK before it is on the disk, whatever the server's own setting.
+            ("synchronous_commit", "on".to_owned()),
+        ])
+        .connect()
+        .await
+}
+
+/// Posts a batch, which is sorted by account and event, has each event once and one month of each
+/// account. One statement, which commits itself.
+pub(super) async fn post(
+    connection: &mut PgConnection,
+    instance: InstanceId,
+    mode: Mode,
+    batch: &[Pending],
+) -> Result<Posted, sqlx::Error> {
+    let statement = if mode.expect_duplicates { POST_USAGE } else { POST_NEW_USAGE };
+    let columns = Columns::of(batch);
+    let row = columns
+        .bind(sqlx::query(statement), instance, mode.skip_locked)
+        .fetch_one(connection)
+        .await?;
+    let busy: Option<Vec<Uuid>> = row.try_get("busy")?;
+    let inserted: Option<Vec<Uuid>> = row.try_get("inserted")?;
+    let overrun_events: Option<Vec<Uuid>> = row.try_get("overrun_events")?;
+    let overruns: Option<Vec<Decimal>> = row.try_get("overruns")?;
+    let overruns = overrun_events.into_iter().flatten().zip(overruns.into_iter().flatten());
+    Ok(Posted {
+        busy: busy.into_iter().flatten().map(AccountId).collect(),
+        inserted: inserted.into_iter().flatten().map(AuthorizationId).collect(),
+        overruns: overruns
+            .map(|(event, overrun)| Ok((AuthorizationId(event), amount(overrun)?)))
+            .collect::<Result<_, sqlx::Error>>()?,
+    })
+}
+
+/// A batch turned on its side: one array per column.
+#[derive(Default)]
+struct Columns<'a> {
+    accounts: Vec<Uuid>,
+    slots: Vec<i32>,
+    event_ids: Vec<Uuid>,
+    key_ids: Vec<Uuid>,
+    occurred_at: Vec<DateTime<Utc>>,
+    price_versions: Vec<i64>,
+    model_ids: Vec<i32>,
+    counts: [Vec<i64>; 8],
+    tiers: Vec<i64>,
+    latencies: Vec<Option<i32>>,
+    outcomes: Vec<i16>,
+    cache_hits: Vec<bool>,
+    charges: Vec<Decimal>,
+    savings: Vec<Decimal>,
+    authorized: Vec<Decimal>,
+    settle_by: Vec<Option<DateTime<Utc>>>,
+    issuers: Vec<Option<Uuid>>,
+    served: [Vec<&'a str>; 4],
+    detail_events: Vec<i32>,
+    requests: Vec<&'a str>,
+    end_users: Vec<&'a str>,
+    labels: Vec<Option<String>>,
+    dialects: Vec<Option<i16>>,
+    provider_usages: Vec<Option<&'a str>>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(batch: &'a [Pending]) -> Self {
+        let mut columns = Self::default();
+        for pending in batch {
+            columns.push(&pending.event);
+        }
+        columns
+    }
+
+    fn push(&mut self, event: &'a NewEvent) {
+        if self.accounts.last() != Some(&event.account_id.0) {
+            self.accounts.push(event.account_id.0);
+        }
+        self.slots.push(i32::try_from(self.accounts.len()).unwrap_or(i32::MAX));
+        self.event_ids.push(event.event_id.0);
+        self.key_ids.push(event.fingerprint.key_id.0);
+        self.occurred_at.push(event.occurred_at);
+        self.price_versions.push(event.price_version.0);
+        self.model_ids.push(event.model_id.0);
+        let used = &event.fingerprint.quantities;
+        let counts = [
+            used.input,
+            used.output,
+            used.cache_read,
+            used.cache_write,
+            used.reasoning,
+            used.audio_input,
+            used.audio_output,
+            used.images,
+        ];
+        for (column, count) in self.counts.iter_mut().zip(counts) {
+            column.push(signed(count));
+        }
+        self.tiers.push(signed(event.tier_above.unwrap_or(0)));
+        let served = &event.served;
+        let latency = served.latency.map(|latency| latency.as_millis());
+        self.latencies.push(latency.map(|latency| i32::try_from(latency).unwrap_or(i32::MAX)));
+        self.outcomes.push(event.fingerprint.outcome.number());
+        self.cache_hits.push(event.fingerprint.cache_hit);
+        self.charges.push(event.charge.decimal());
+        self.savings.push(event.saving.decimal());
+        let reserved = event.authorized.map_or(Amount::ZERO, |authorized| authorized.reserved);
+        self.authorized.push(reserved.decimal());
+        self.settle_by.push(event.authorized.map(|authorized| authorized.covered_until));
+        self.issuers.push(event.authorized.map(|authorized| authorized.issuer.0));
+        let texts = [&served.provider, &served.served_model, &served.region, &served.fallback_from];
+        for (column, text) in self.served.iter_mut().zip(texts) {
+            column.push(text);
+        }
+        self.push_detail(event);
+    }
+
+    fn push_detail(&mut self, event: &'a NewEvent) {
+        let detail = &event.detail;
+        if detail.is_empty() {
+            return;
+        }
+        self.detail_events.push(i32::try_from(self.event_ids.len()).unwrap_or(i32::MAX));
+        self.requests.push(&detail.request_id);
+        self.end_users.push(&detail.end_user);
+        self.labels.push((!detail.labels.is_empty()).then(|| json!(detail.labels).to_string()));
+        let usage = detail.provider_usage.as_ref();
+        self.dialects.push(usage.map(|(dialect, _)| dialect_number(*dialect)));
+        self.provider_usages.push(usage.map(|(_, json)| json.as_str()));
+    }
+
+    fn bind(
+        self,
+        query: sqlx::query::Query<'a, sqlx::Postgres, sqlx::postgres::PgArguments>,
+        instance: InstanceId,
+        skip_locked: bool,
+    ) -> sqlx::query::Query<'a, sqlx::Postgres, sqlx::postgres::PgArguments> {
+        let mut query = query
+            .bind(instance.0)
+            .bind(skip_locked)
+            .bind(self.accounts)
+            .bind(self.slots)
+            .bind(self.event_ids)
+            .bind(self.key_ids)
+            .bind(self.occurred_at)
+            .bind(self.price_versions)
+            .bind(self.model_ids);
+        for counts in self.counts {
+            query = query.bind(counts);
+        }
+        query = query
+            .bind(self.tiers)
+            .bind(self.latencies)
+            .bind(self.outcomes)
+            .bind(self.cache_hits)
+            .bind(self.charges)
+            .bind(self.savings)
+            .bind(self.authorized)
+            .bind(self.settle_by)
+            .bind(self.issuers);
+        for texts in self.served {
+            query = query.bind(texts);
+        }
+        query
+            .bind(self.detail_events)
+            .bind(self.requests)
+            .bind(self.end_users)
+            .bind(self.labels)
+            .bind(self.dialects)
+            .bind(self.provider_usages)
+    }
+}
+
+/// The number of a dialect, as in the contract.
+const fn dialect_number(dialect: Dialect) -> i16 {
+    match dialect {
+        Dialect::OpenAi => 1,
+        Dialect::Anthropic => 2,
+        Dialect::Gemini => 3,
+    }
+}
+
+const STORED: &str = "
+    SELECT event.account_id, event.event_id, event.key_id, model.name AS model, event.outcome,
+           event.cache_hit, event.input, event.output, event.cache_read, event.cache_write,
+           event.reasoning, event.audio_input, event.audio_output, event.images,
+           event.price_version, event.charge, event.overrun, event.saving, account.currency
+    FROM unnest($1::uuid[], $2::uuid[]) AS wanted (account_id, event_id)
+    JOIN usage_events AS event USING (account_id, event_id)
+    JOIN accounts AS account USING (account_id)
+    JOIN models AS model USING (model_id)";
+
+/// What is recorded under these ids.
+pub(super) async fn stored<'c>(
+    executor: impl sqlx::PgExecutor<'c>,
+    wanted: impl Iterator<Item = (AccountId, AuthorizationId)>,
+) -> Result<Vec<StoredEvent>, sqlx::Error> {
+    let (accounts, events): (Vec<Uuid>, Vec<Uuid>) =
+        wanted.map(|(account, event)| (account.0, event.0)).unzip();
+    let rows = sqlx::query(STORED).bind(accounts).bind(events).fetch_all(executor).await?;
+    rows.iter().map(stored_event).collect()
+}
+
+fn stored_event(row: &PgRow) -> Result<StoredEvent, sqlx::Error> {
+    Ok(StoredEvent {
+        account_id: row.try_get("account_id")?,
+        event_id: row.try_get("event_id")?,
+        fingerprint: Fingerprint {
+            key_id: row.try_get("key_id")?,
+            model: row.try_get("model")?,
+            quantities: quantities(row)?,
+            outcome: outcome(row)?,
+            cache_hit: row.try_get("cache_hit")?,
+        },
+        price_version: PriceVersionId(row.try_get("price_version")?),
+        currency: currency(row)?,
+        charge: amount(row.try_get("charge")?)?,
+        overrun: amount(row.try_get("overrun")?)?,
+        saving: amount(row.try_get("saving")?)?,
+    })
+}
+
+/// The token classes of a row.
+pub(super) fn quantities(row: &PgRow) -> Result<Quantities, sqlx::Error> {
+    Ok(Quantities {
+        input: count(row, "input")?,
+        output: count(row, "output")?,
+        cache_read: count(row, "cache_read")?,
+        cache_write: count(row, "cache_write")?,
+        reasoning: count(row, "reasoning")?,
+        audio_input: count(row, "audio_input")?,
+        audio_output: count(row, "audio_output")?,
+        images: count(row, "images")?,
+    })
+}
+
+/// A count that the schema keeps from being negative.
+pub(super) fn count(row: &PgRow, column: &str) -> Result<u64, sqlx::Error> {
+    let count: i64 = row.try_get(column)?;
+    u64::try_from(count).map_err(unreadable)
+}
+
+/// An amount of a row.
+pub(super) fn amount(value: Decimal) -> Result<Amount, sqlx::Error> {
+    Amount::new(value).map_err(unreadable)
+}
+
+/// The outcome of a row.
+pub(super) fn outcome(row: &PgRow) -> Result<Outcome, sqlx::Error> {
+    let number: i16 = row.try_get("outcome")?;
+    Outcome::of_number(number).ok_or_else(|| unreadable(format!("outcome {number}")))
+}
+
+/// The currency of a row.
+pub(super) fn currency(row: &PgRow) -> Result<Currency, sqlx::Error> {
+    row.try_get::<String, _>("currency")?.parse().map_err(unreadable)
+}
+
+fn unreadable(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> sqlx::Error {
+    sqlx::Error::Decode(cause.into())
+}
+
+/// Counts are bounded far below what a `bigint` holds.
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// Keeps an event that the database refuses, for an operator to look at.
+pub(super) async fn quarantine(
+    connection: &mut PgConnection,
+    event: &NewEvent,
+    error: &str,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO quarantined_usage (quarantine_id, account_id, event_id, event, error)
+         VALUES ($1, $2, $3, $4::text::jsonb, $5)
+         ON CONFLICT (account_id, event_id) DO NOTHING",
+    )
+    .bind(Uuid::now_v7())
+    .bind(event.account_id.0)
+    .bind(event.event_id.0)
+    // The one escape that jsonb does not take.
+    .bind(evidence(event).to_string().replace("\\u0000", "\\ufffd"))
+    .bind(error.replace('\0', "\u{fffd}"))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Everything that is needed to record the event by hand.
+fn evidence(event: &NewEvent) -> Value {
+    let used = &event.fingerprint;
+    let authorized = event.authorized.map(|authorized| {
+        json!({
+            "issuer": authorized.issuer,
+            "reserved": authorized.reserved.to_string(),
+            "covered_until": authorized.covered_until,
+        })
+    });
+    json!({
+        "occurred_at": event.occurred_at,
+        "key_id": used.key_id,
+        "model_id": event.model_id,
+        "model": used.model,
+        "quantities": used.quantities,
+        "outcome": used.outcome.name(),
+        "cache_hit": used.cache_hit,
+        "price_version": event.price_version,
+        "currency": event.currency.code(),
+        "charge": event.charge.to_string(),
+        "saving": event.saving.to_string(),
+        "tier_above": event.tier_above,
+        "authorized": authorized,
+        "provider": event.served.provider,
+        "served_model": event.served.served_model,
+        "region": event.served.region,
+        "fallback_from": event.served.fallback_from,
+        "latency_ms": event.served.latency.map(|latency| latency.as_millis().to_string()),
+        "request_id": event.detail.request_id,
+        "end_user": event.detail.end_user,
+        "labels": event.detail.labels,
+        "provider_usage": event.detail.provider_usage.as_ref().map(|(_, json)| json),
+    })
+}
+
+/// Makes the partitions that are missing, and says from when to when there are some.
+pub(super) async fn ensure_partitions(
+    pool: &PgPool,
+    months_ahead: i32,
+) -> Result<(DateTime<Utc>, DateTime<Utc>), MeteringError> {
+    sqlx::query("SELECT ensure_usage_partitions($1)").bind(months_ahead).execute(pool).await?;
+    let row = sqlx::query("SELECT opens, closes FROM usage_window()").fetch_one(pool).await?;
+    Ok((row.try_get("opens")?, row.try_get("closes")?))
+}
+
+/// Closes a connection that is no longer needed, politely.
+pub(super) async fn close(connection: PgConnection) {
+    // It is gone either way.
+    drop(connection.close().await);
+}
