@@ -63,6 +63,9 @@ $$;
 
 SELECT ensure_usage_partitions(3);
 
+-- A refused event that is sent again is still the same one.
+CREATE UNIQUE INDEX quarantined_usage_by_event ON quarantined_usage (account_id, event_id);
+
 -- Posts a batch of usage: events, transfers and balances, all in the one statement that calls it, so
 -- that it commits in one round trip and a server frozen in the middle holds no lock.
 --

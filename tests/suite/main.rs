@@ -1,6 +1,7 @@
 //! The integration tests: one binary, one file per feature, over a real Postgres.
 
 #![allow(
+    clippy::disallowed_methods,
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
@@ -12,3 +13,4 @@ mod credits;
 mod embedded;
 mod harness;
 mod price_book;
+mod recorder;

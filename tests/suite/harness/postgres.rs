@@ -88,7 +88,7 @@ async fn start() -> EmbeddedCluster {
     cluster
 }
 
-async fn migrate(template: &mut PgConnection) {
+pub(crate) async fn migrate(template: &mut PgConnection) {
     let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
     Migrator::new(migrations).await.unwrap().run(template).await.unwrap();
 }
