@@ -195,14 +195,15 @@ impl Directory {
 
     /// Listens to the changes that all servers announce, for as long as the server runs; whenever
     /// it had to connect again it first listens, then drops everything, since changes may have been
-    /// missed. `on_prices_changed` is called for changes of the price book, and then, too.
+    /// missed. `on_change` is called for each change, and then with `None`: anything may have
+    /// changed.
     pub async fn listen(
         self: Arc<Self>,
         pool: PgPool,
-        on_prices_changed: impl Fn() + Send + Sync + 'static,
+        on_change: impl Fn(Option<&Change>) + Send + Sync + 'static,
     ) {
         loop {
-            let lost = match self.listen_once(&pool, &on_prices_changed).await {
+            let lost = match self.listen_once(&pool, &on_change).await {
                 Ok(()) => "the connection ended".to_owned(),
                 Err(error) => error.to_string(),
             };
@@ -217,18 +218,20 @@ impl Directory {
     async fn listen_once(
         &self,
         pool: &PgPool,
-        on_prices_changed: &(impl Fn() + Send + Sync),
+        on_change: &(impl Fn(Option<&Change>) + Send + Sync),
     ) -> sqlx::Result<()> {
         let mut listener = PgListener::connect_with(pool).await?;
         // A listener that connects again by itself would hide that changes were missed.
         listener.eager_reconnect(false);
         listener.listen(CHANNEL).await?;
         self.invalidate_all();
-        on_prices_changed();
+        on_change(None);
         while let Some(notification) = listener.try_recv().await? {
             match notification.payload().parse() {
-                Ok(Change::Prices) => on_prices_changed(),
-                Ok(change) => self.invalidate(&change),
+                Ok(change) => {
+                    self.invalidate(&change);
+                    on_change(Some(&change));
+                }
                 Err(_) => tracing::debug!(
                     payload = notification.payload(),
                     "an announcement that this version does not know"

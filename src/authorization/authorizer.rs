@@ -98,7 +98,7 @@ impl Authorizer {
     ) -> Result<Arc<Self>, AuthorizationError> {
         let instance = InstanceId::generate();
         let signer = signer(&database).await?;
-        let mut connection = database.acquire().await?.detach();
+        let mut connection = database.acquire().await?;
         store::register(&mut connection, instance, &description()).await?;
         let (leases, queue) = Leases::new(instance);
         let authorizer = Arc::new(Self {
@@ -144,7 +144,7 @@ impl Authorizer {
                 () = stopping.cancelled() => return,
             }
             if connection.is_none() {
-                connection = database.acquire().await.ok().map(sqlx::pool::PoolConnection::detach);
+                connection = store::connect(database).await;
             }
             let Some(open) = &mut connection else { continue };
             match self.upkeep().beat(open).await {

@@ -274,7 +274,7 @@ impl Leases {
         batch: &[Arc<Slot>],
     ) {
         if connection.is_none() {
-            *connection = connect(database).await;
+            *connection = store::connect(database).await;
         }
         let Some(open) = connection else {
             for slot in batch {
@@ -356,16 +356,6 @@ fn end(slot: &Slot, renewal: &Renewal, answer: Option<&store::RenewedLease>, out
     };
     let failed = outcome != Outcome::Done;
     slot.rounds.send_modify(|round| *round = Round { number, failed });
-}
-
-async fn connect(database: &PgPool) -> Option<PgConnection> {
-    match database.acquire().await {
-        Ok(connection) => Some(connection.detach()),
-        Err(error) => {
-            tracing::warn!(%error, "no connection for renewing leases");
-            None
-        }
-    }
 }
 
 /// Beats and looks after the leases, each tick; ends when told to, or when this server was removed.

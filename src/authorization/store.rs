@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
-use sqlx::{PgConnection, PgPool, Row as _, postgres::PgRow};
+use sqlx::{Connection as _, PgConnection, PgPool, Row as _, postgres::PgRow};
 
 use super::{grant::SigningKey, limits, pool::Renewal};
 use crate::{
@@ -35,6 +35,24 @@ pub(super) struct RenewedLease {
     pub(super) base: Amount,
     pub(super) granted: Amount,
     pub(super) funds: FundsView,
+}
+
+/// A connection of its own, so that no report can be in the way; `None` when there is none to be
+/// had within one heartbeat TTL.
+pub(super) async fn connect(database: &PgPool) -> Option<PgConnection> {
+    let options = database.connect_options();
+    let connecting = PgConnection::connect_with(&options);
+    match tokio::time::timeout(limits::HEARTBEAT_TTL, connecting).await {
+        Ok(Ok(connection)) => Some(connection),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the database cannot be reached");
+            None
+        }
+        Err(_) => {
+            tracing::warn!("the database does not answer");
+            None
+        }
+    }
 }
 
 const REGISTER: &str = "INSERT INTO instances (instance_id, description) VALUES ($1, $2)";

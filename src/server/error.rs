@@ -5,6 +5,8 @@ use std::{io, net::SocketAddr};
 use thiserror::Error;
 
 use crate::{
+    authorization::error::AuthorizationError,
+    catalog::error::CatalogError,
     database::{embedded::EmbeddedError, pool::DatabaseError},
     identity::{IdentityError, secret::SecretError},
 };
@@ -35,6 +37,12 @@ pub enum ServerError {
         /// What the system said.
         cause: io::Error,
     },
+    /// The price book could not be read.
+    #[error("the price book could not be read: {0}")]
+    Catalog(#[from] CatalogError),
+    /// The server could not sign on to its database.
+    #[error("the server could not sign on to its database: {0}")]
+    Authorization(#[from] AuthorizationError),
     /// The descriptors in the program do not decode.
     #[error("reflection cannot be served: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),

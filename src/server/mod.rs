@@ -5,6 +5,7 @@
 //! `NOT_SERVING`, the door closes, calls under way are answered, background tasks finish what is queued, connections close,
 //! the embedded Postgres stops. Every step of a drain is bounded, so that a stop always ends.
 
+mod domain;
 mod error;
 mod health;
 mod metrics;

@@ -1,20 +1,34 @@
 //! The services, each made of its parts, in one list.
 
+use std::sync::Arc;
+
 use tonic::service::{Routes, RoutesBuilder};
 use tonic_health::{pb::health_server::HealthServer, server::HealthService};
 use tonic_reflection::server::Builder as Reflection;
 
-use super::{Parts, ServerError};
-use crate::proto;
+use super::{Parts, ServerError, domain::Domain};
+use crate::{
+    api::{account::AccountApi, key::KeyApi},
+    proto::{
+        self, account_service_server::AccountServiceServer, key_service_server::KeyServiceServer,
+    },
+};
 
 /// Everything this server answers.
 pub(super) async fn routes(
-    _parts: &Parts,
+    parts: &Parts,
     health: HealthServer<HealthService>,
 ) -> Result<Routes, ServerError> {
+    let domain = Domain::start(parts).await?;
+    let (pool, directory) = (&parts.pool, &domain.directory);
+    let accounts = AccountApi::new(pool.clone(), Arc::clone(directory));
+    let keys = KeyApi::new(pool.clone(), Arc::clone(directory));
+
     let mut routes = RoutesBuilder::default();
     routes
         .add_service(health)
+        .add_service(AccountServiceServer::new(accounts))
+        .add_service(KeyServiceServer::new(keys))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?);
     Ok(routes.routes())

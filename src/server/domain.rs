@@ -1,0 +1,70 @@
+//! The domain's parts, in the order in which they need each other, and what keeps them current.
+
+use std::sync::Arc;
+
+use super::{Parts, ServerError};
+use crate::{
+    accounts::{change::Change, directory::Directory},
+    authorization::Authorizer,
+    catalog::book::PriceBook,
+};
+
+/// What the services share.
+#[derive(Debug, Clone)]
+pub(super) struct Domain {
+    pub(super) directory: Arc<Directory>,
+    pub(super) book: Arc<PriceBook>,
+    pub(super) authorizer: Arc<Authorizer>,
+}
+
+impl Domain {
+    /// Loads what is needed and starts what runs in the background.
+    pub(super) async fn start(parts: &Parts) -> Result<Self, ServerError> {
+        let directory = Arc::new(Directory::new(parts.pool.clone()));
+        let book = Arc::new(PriceBook::open(parts.pool.clone()).await?);
+        let authorizer = Authorizer::start(
+            parts.pool.clone(),
+            Arc::clone(&directory),
+            Arc::clone(&book),
+            &parts.tasks,
+        )
+        .await?;
+        let domain = Self { directory, book, authorizer };
+        domain.listen(parts);
+        Ok(domain)
+    }
+
+    /// Hears what other servers change, and drops it from memory here.
+    fn listen(&self, parts: &Parts) {
+        let (stopping, pool) = (parts.tasks.stopping(), parts.pool.clone());
+        let directory = Arc::clone(&self.directory);
+        let (reload, mut reloads) = tokio::sync::watch::channel(());
+        let authorizer = Arc::clone(&self.authorizer);
+        let on_change = move |change: Option<&Change>| match change {
+            Some(Change::Account(account)) => authorizer.funds_changed(*account),
+            Some(Change::Key(_)) => {}
+            Some(Change::Prices) | None => {
+                let _ = reload.send(());
+            }
+        };
+        parts.tasks.spawn_essential("change listener", async move {
+            tokio::select! {
+                () = directory.listen(pool, on_change) => {}
+                () = stopping.cancelled() => {}
+            }
+        });
+
+        let (stopping, book) = (parts.tasks.stopping(), Arc::clone(&self.book));
+        parts.tasks.spawn_essential("price book reload", async move {
+            loop {
+                tokio::select! {
+                    changed = reloads.changed() => if changed.is_err() { return },
+                    () = stopping.cancelled() => return,
+                }
+                if let Err(error) = book.reload().await {
+                    tracing::warn!(%error, "the price book was not read again");
+                }
+            }
+        });
+    }
+}
