@@ -10,12 +10,13 @@ use sqlx::PgPool;
 use tonic::{Request, Response, Status};
 
 use super::{
-    caller::{caller, require_account},
+    caller::caller,
     catalog_convert::{
         PricedAccount, model_message, price_message, publication, quantities, within_limits,
     },
     convert::{BadField, currency, moment, money, next_page_token, page},
     idempotency::{self, Begun},
+    named_account::named_account_record,
     status::refused,
 };
 use crate::{
@@ -75,17 +76,8 @@ impl CatalogApi {
         if text.is_empty() {
             return Ok(None);
         }
-        let account_id = match self.directory.resolve(text).await {
-            Ok(account_id) => account_id,
-            // A tenant must not learn from the answer which other accounts there are.
-            Err(DirectoryError::UnknownAccount(_)) if caller.role == Role::Tenant => {
-                return Err(super::caller::no_such_account("account"));
-            }
-            Err(error) => return Err(refused(error)),
-        };
-        require_account(caller, account_id, "account")?;
-        let account = self.directory.account(account_id).await.map_err(refused)?;
-        account.map(Some).ok_or_else(|| super::caller::no_such_account("account"))
+        let found = named_account_record(&self.directory, caller, "account", text).await?;
+        Ok(Some(found))
     }
 
     /// The accounts whose contract prices are published; one that nobody has is left out.

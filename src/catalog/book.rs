@@ -13,19 +13,16 @@
 //! A contract price in force wins over the list price and is not discounted: it is what was agreed.
 //! A contract price marked as withdrawn ends the contract, and the list price holds again.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use sqlx::PgPool;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::Mutex;
 
 use crate::{
     catalog::{
@@ -38,9 +35,6 @@ use crate::{
     ids::{AccountId, PriceVersionId},
     money::Currency,
 };
-
-/// How long to wait before loading again after the database failed.
-const RELOAD: Duration = Duration::from_millis(500);
 
 /// What a model costs a customer at a moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,8 +61,6 @@ pub struct PriceBook {
     asked: AtomicU64,
     /// Held while a load runs.
     loading: Mutex<()>,
-    /// Wakes [`PriceBook::follow`].
-    changed: Notify,
 }
 
 impl PriceBook {
@@ -81,7 +73,6 @@ impl PriceBook {
             derived: papaya::HashMap::new(),
             asked: AtomicU64::new(0),
             loading: Mutex::new(()),
-            changed: Notify::new(),
         };
         book.reload().await?;
         Ok(book)
@@ -101,23 +92,6 @@ impl PriceBook {
             loaded.versions.into_iter().map(|version| self.remember(version)).collect();
         self.current.store(Arc::new(Snapshot::new(generation, loaded.models, &versions)));
         Ok(())
-    }
-
-    /// Says that the book has changed somewhere, without waiting. [`PriceBook::follow`] then
-    /// reloads it.
-    pub fn mark_changed(&self) {
-        self.changed.notify_one();
-    }
-
-    /// Reloads whenever a change is marked, and again while the database is away. Never returns.
-    pub async fn follow(&self) {
-        loop {
-            self.changed.notified().await;
-            while let Err(error) = self.reload().await {
-                tracing::warn!(%error, "the price book changed and cannot be loaded; trying again");
-                tokio::time::sleep(RELOAD).await;
-            }
-        }
     }
 
     /// The model of this name, active or not.
