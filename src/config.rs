@@ -36,9 +36,9 @@ pub const OPERATOR_TOKEN_FILE: &str = "operator.jwt";
 /// The flags and variables of `tollgate serve`.
 #[derive(Debug, Clone, Args)]
 pub struct ServeArguments {
-    /// Where the embedded Postgres, the secret and the operator's token live
-    /// [default: /var/lib/tollgate for root, else the user's data directory]
-    #[arg(long, value_name = "DIR", env = "TOLLGATE_DATA_DIR")]
+    /// Where the embedded Postgres, the secret and the operator's token live. The flag is one of
+    /// those that every command has.
+    #[arg(skip)]
     pub data_dir: Option<PathBuf>,
 
     /// Where to serve gRPC

@@ -18,6 +18,7 @@ fn arguments(flags: &[&str]) -> ServeArguments {
     if !flags.contains(&"--database-url") {
         arguments.database_url = None;
     }
+    arguments.data_dir = Some(PathBuf::from("/srv/books"));
     arguments
 }
 
@@ -27,7 +28,7 @@ fn refusal(flags: &[&str]) -> String {
 
 #[test]
 fn the_embedded_default_is_open_and_makes_its_own_secret() {
-    let config = Config::build(&arguments(&["--data-dir", "/srv/books"])).unwrap();
+    let config = Config::build(&arguments(&[])).unwrap();
     assert_eq!(config.listen, DEFAULT_LISTEN.parse().unwrap());
     assert_eq!(config.metrics_listen, Some(DEFAULT_METRICS_LISTEN.parse().unwrap()));
     assert!(config.open_health && config.open_reflection);
@@ -81,6 +82,6 @@ fn what_makes_no_sense_is_refused_with_its_remedy() {
 
 #[test]
 fn metrics_can_be_off() {
-    let flags = ["--data-dir", "/srv/books", "--metrics-listen", "off"];
+    let flags = ["--metrics-listen", "off"];
     assert_eq!(Config::build(&arguments(&flags)).unwrap().metrics_listen, None);
 }

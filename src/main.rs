@@ -2,7 +2,13 @@
 
 use std::process::ExitCode;
 
+use mimalloc::MiMalloc;
 use tollgate::database::embedded::watchdog;
+
+/// A gRPC call is made of many small allocations; a third more of them per second were measured
+/// with this allocator than with the system's.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     // Before anything else: the embedded Postgres runs under a second, hidden life of this binary,

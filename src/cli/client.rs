@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    path::{Path, PathBuf},
+    path::Path,
     time::Duration,
 };
 
@@ -19,6 +19,7 @@ use tonic::{
 
 use crate::{
     cli::{Global, args::required, error::CliError},
+    config::{OPERATOR_TOKEN_FILE, default_data_dir},
     proto::{
         GetAccountRequest, account_service_client::AccountServiceClient,
         authorization_service_client::AuthorizationServiceClient,
@@ -32,8 +33,6 @@ use crate::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The largest answer that is taken: a page of a thousand models with their histories is far less.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
-/// The file in the data directory that holds the operator's token.
-const OPERATOR_TOKEN_FILE: &str = "operator.jwt";
 
 /// Adds the bearer token to each call.
 #[derive(Debug, Clone)]
@@ -161,18 +160,6 @@ fn read_token(path: &Path) -> Result<Option<String>, CliError> {
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(cause) => Err(CliError::file(path, cause)),
     }
-}
-
-/// Where `tollgate serve` keeps its data unless told otherwise.
-fn default_data_dir() -> Option<PathBuf> {
-    if rustix::process::geteuid().is_root() {
-        return Some(PathBuf::from("/var/lib/tollgate"));
-    }
-    let absolute =
-        |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    absolute("XDG_DATA_HOME")
-        .or_else(|| absolute("HOME").map(|home| home.join(".local/share")))
-        .map(|data| data.join("tollgate"))
 }
 
 fn is_this_machine(url: &str) -> bool {

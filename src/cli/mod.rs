@@ -8,10 +8,13 @@ use std::{future::Future, path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::cli::{
-    client::Client,
-    error::CliError,
-    output::{Format, Output},
+use crate::{
+    cli::{
+        client::Client,
+        error::CliError,
+        output::{Format, Output},
+    },
+    config::ServeArguments,
 };
 
 mod account;
@@ -26,6 +29,8 @@ mod key;
 mod ledger;
 mod model;
 pub mod output;
+mod serve;
+mod token;
 mod usage;
 
 const AFTER_HELP: &str = "\
@@ -71,6 +76,9 @@ pub struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the server
+    #[command(after_help = serve::EXAMPLES)]
+    Serve(Box<ServeArguments>),
     /// Customers and their contracts
     #[command(subcommand)]
     Account(account::AccountCommand),
@@ -94,6 +102,9 @@ enum Command {
     /// The books
     #[command(subcommand)]
     Ledger(ledger::LedgerCommand),
+    /// Callers' tokens
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// Completions for your shell
     Completions(completions::CompletionsArgs),
 }
@@ -152,6 +163,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
     let session = Session { output: Output::new(cli.global.output), global: cli.global };
     let session = &session;
     match cli.command {
+        Command::Serve(arguments) => serve::run(*arguments, session.global.data_dir.clone()),
         Command::Account(command) => client(account::run(command, session)),
         Command::Key(command) => client(key::run(command, session)),
         Command::Credit(command) => client(credit::run(command, session)),
@@ -160,6 +172,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Usage(command) => client(usage::run(command, session)),
         Command::Authorization(command) => client(authorization::run(command, session)),
         Command::Ledger(command) => client(ledger::run(command, session)),
+        Command::Token(command) => token::run(command, session),
         Command::Completions(args) => completions::run(&args, &mut Cli::command()),
     }
 }
