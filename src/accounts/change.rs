@@ -26,7 +26,7 @@ impl fmt::Display for Change {
                 hash.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
             }
             Self::Account(account) => write!(formatter, "account:{account}"),
-            Self::Prices => formatter.write_str("prices:"),
+            Self::Prices => formatter.write_str("prices:*"),
         }
     }
 }

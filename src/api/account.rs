@@ -9,6 +9,7 @@ use crate::{
     accounts::{
         Accounts, Changed,
         account::{Account, AccountUpdate, NewAccount},
+        change::Change,
         directory::Directory,
     },
     api::{
@@ -19,6 +20,7 @@ use crate::{
         named_account::{named_account, named_account_record},
         status::refused,
     },
+    authorization::Authorizer,
     money::Currency,
     proto::{self, account_service_server::AccountService},
 };
@@ -31,13 +33,14 @@ pub struct AccountApi {
     pool: PgPool,
     accounts: Accounts,
     directory: Arc<Directory>,
+    authorizer: Arc<Authorizer>,
 }
 
 impl AccountApi {
     /// Changes are dropped from this directory before they are answered.
     #[must_use]
-    pub fn new(pool: PgPool, directory: Arc<Directory>) -> Self {
-        Self { accounts: Accounts::new(pool.clone()), pool, directory }
+    pub fn new(pool: PgPool, directory: Arc<Directory>, authorizer: Arc<Authorizer>) -> Self {
+        Self { accounts: Accounts::new(pool.clone()), pool, directory, authorizer }
     }
 
     async fn commit<Answer: prost::Message>(
@@ -50,6 +53,9 @@ impl AccountApi {
         turn.commit(&response).await.map_err(refused)?;
         for change in &changed.changes {
             self.directory.invalidate(change);
+            if let Change::Account(account) = change {
+                self.authorizer.funds_changed(*account);
+            }
         }
         Ok(Response::new(response))
     }
@@ -193,6 +199,8 @@ impl AccountService for AccountApi {
         let name = &request.get_ref().account;
         let id = named_account(&self.directory, caller(&request)?, "account", name).await?;
         let request = request.into_inner();
+        // What this server holds beyond its reservations must not keep the account open.
+        self.authorizer.give_back(id).await.map_err(refused)?;
         let key = &request.idempotency_key;
         let mut turn = match idempotency::begin(&self.pool, "CloseAccount", key, &request)
             .await

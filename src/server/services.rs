@@ -21,7 +21,8 @@ pub(super) async fn routes(
 ) -> Result<Routes, ServerError> {
     let domain = Domain::start(parts).await?;
     let (pool, directory) = (&parts.pool, &domain.directory);
-    let accounts = AccountApi::new(pool.clone(), Arc::clone(directory));
+    let authorizer = Arc::clone(&domain.authorizer);
+    let accounts = AccountApi::new(pool.clone(), Arc::clone(directory), authorizer);
     let keys = KeyApi::new(pool.clone(), Arc::clone(directory));
 
     let mut routes = RoutesBuilder::default();
