@@ -2,6 +2,7 @@
 
 pub mod account;
 mod account_convert;
+pub mod authorization;
 pub mod call;
 pub mod caller;
 pub mod catalog;

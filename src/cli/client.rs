@@ -4,11 +4,7 @@
 //! database leaves in its data directory. One that was found rather than given is sent only to
 //! this machine: a mistyped endpoint must not be handed the keys.
 
-use std::{
-    io,
-    path::Path,
-    time::Duration,
-};
+use std::{io, path::Path, time::Duration};
 
 use tonic::{
     Request, Status,

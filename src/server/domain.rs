@@ -7,14 +7,19 @@ use crate::{
     accounts::{change::Change, directory::Directory},
     authorization::Authorizer,
     catalog::book::PriceBook,
+    metering::{
+        recorder::{Recorder, RecorderOptions},
+        window::UsageWindow,
+    },
 };
 
 /// What the services share.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Domain {
     pub(super) directory: Arc<Directory>,
     pub(super) book: Arc<PriceBook>,
     pub(super) authorizer: Arc<Authorizer>,
+    pub(super) recorder: Recorder,
 }
 
 impl Domain {
@@ -29,7 +34,8 @@ impl Domain {
             &parts.tasks,
         )
         .await?;
-        let domain = Self { directory, book, authorizer };
+        let recorder = recorder(parts, &authorizer).await?;
+        let domain = Self { directory, book, authorizer, recorder };
         domain.listen(parts);
         Ok(domain)
     }
@@ -67,4 +73,16 @@ impl Domain {
             }
         });
     }
+}
+
+async fn recorder(parts: &Parts, authorizer: &Arc<Authorizer>) -> Result<Recorder, ServerError> {
+    let settling = Arc::clone(authorizer);
+    let options = RecorderOptions {
+        instance: authorizer.instance(),
+        database: parts.pool.connect_options().as_ref().clone(),
+        window: UsageWindow::open(parts.pool.clone(), &parts.tasks).await?,
+        settle: Arc::new(move |account, id, charge| settling.settle(account, id, charge)),
+        metrics: parts.metrics.metering.clone(),
+    };
+    Ok(Recorder::start(options, &parts.tasks))
 }

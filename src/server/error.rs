@@ -9,6 +9,7 @@ use crate::{
     catalog::error::CatalogError,
     database::{embedded::EmbeddedError, pool::DatabaseError},
     identity::{IdentityError, secret::SecretError},
+    metering::error::MeteringError,
 };
 
 /// What can go wrong between start and exit.
@@ -43,6 +44,9 @@ pub enum ServerError {
     /// The server could not sign on to its database.
     #[error("the server could not sign on to its database: {0}")]
     Authorization(#[from] AuthorizationError),
+    /// The months in which usage can be recorded could not be read.
+    #[error("usage cannot be recorded: {0}")]
+    Metering(#[from] MeteringError),
     /// The descriptors in the program do not decode.
     #[error("reflection cannot be served: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),

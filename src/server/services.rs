@@ -8,9 +8,11 @@ use tonic_reflection::server::Builder as Reflection;
 
 use super::{Parts, ServerError, domain::Domain};
 use crate::{
-    api::{account::AccountApi, key::KeyApi},
+    api::{account::AccountApi, authorization::AuthorizationApi, catalog::CatalogApi, key::KeyApi},
     proto::{
-        self, account_service_server::AccountServiceServer, key_service_server::KeyServiceServer,
+        self, account_service_server::AccountServiceServer,
+        authorization_service_server::AuthorizationServiceServer,
+        key_service_server::KeyServiceServer,
     },
 };
 
@@ -23,13 +25,22 @@ pub(super) async fn routes(
     let (pool, directory) = (&parts.pool, &domain.directory);
     let authorizer = Arc::clone(&domain.authorizer);
     let accounts = AccountApi::new(pool.clone(), Arc::clone(directory), authorizer);
+    let catalog =
+        CatalogApi::service(pool.clone(), Arc::clone(&domain.book), Arc::clone(directory));
+    let authorization = AuthorizationApi::new(
+        Arc::clone(&domain.authorizer),
+        Arc::clone(directory),
+        domain.recorder.clone(),
+    );
     let keys = KeyApi::new(pool.clone(), Arc::clone(directory));
 
     let mut routes = RoutesBuilder::default();
     routes
         .add_service(health)
+        .add_service(AuthorizationServiceServer::new(authorization))
         .add_service(AccountServiceServer::new(accounts))
         .add_service(KeyServiceServer::new(keys))
+        .add_service(catalog)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?);
     Ok(routes.routes())
