@@ -29,6 +29,7 @@ mod key;
 mod ledger;
 mod model;
 pub mod output;
+mod replay;
 mod serve;
 mod token;
 mod usage;
@@ -105,6 +106,8 @@ enum Command {
     /// Callers' tokens
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Send a recorded request trace through the gate, and prove the books afterwards
+    Replay(Box<replay::ReplayArgs>),
     /// Completions for your shell
     Completions(completions::CompletionsArgs),
 }
@@ -173,6 +176,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Authorization(command) => client(authorization::run(command, session)),
         Command::Ledger(command) => client(ledger::run(command, session)),
         Command::Token(command) => token::run(command, session),
+        Command::Replay(args) => client(replay::run(*args, session)),
         Command::Completions(args) => completions::run(&args, &mut Cli::command()),
     }
 }

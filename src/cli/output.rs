@@ -406,6 +406,12 @@ impl Output {
         }
     }
 
+    /// A warning, in every format, on the error stream.
+    pub fn warn(&self, sentence: &str) -> Result<(), CliError> {
+        let mut err = anstream::stderr().lock();
+        Ok(writeln!(err, "\u{1b}[1;33mwarning:\u{1b}[0m {}", plain(sentence))?)
+    }
+
     /// A sentence for people beside the result, on the error stream so that a pipe gets only data.
     pub fn note(&self, sentence: &str) -> Result<(), CliError> {
         if self.is_for_people() {
