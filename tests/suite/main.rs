@@ -12,5 +12,6 @@
 mod credits;
 mod embedded;
 mod harness;
+mod identity;
 mod price_book;
 mod recorder;

@@ -2,3 +2,5 @@
 
 pub(crate) mod books;
 pub(crate) mod postgres;
+pub(crate) mod process;
+pub(crate) mod server;

@@ -1,0 +1,154 @@
+//! The real program as a process of its own: started on a data directory or a database, waited
+//! for, told to stop or killed; nothing of it outlives its guard.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal};
+use serde_json::Value;
+use tollgate::cli::client::Client;
+
+use super::{postgres::TOLLGATE, server::connect};
+
+/// How long a start, a stop or the end of Postgres may take on a busy machine.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A `tollgate serve` that runs.
+pub(crate) struct ServerProcess {
+    child: Child,
+    log: PathBuf,
+    /// Where Postgres runs, if this server runs it.
+    data_dir: Option<PathBuf>,
+}
+
+impl ServerProcess {
+    /// Starts on the embedded Postgres of a data directory and waits until it serves.
+    pub(crate) fn start(data_dir: &Path) -> Self {
+        let server = Self::spawn(data_dir, &["--data-dir", data_dir.to_str().unwrap()], &[]);
+        server.wait_until_serving()
+    }
+
+    /// Starts with these flags and variables, without waiting. Logs go into `directory`.
+    pub(crate) fn spawn(directory: &Path, flags: &[&str], variables: &[(&str, &str)]) -> Self {
+        let log = directory.with_extension(format!("{}.log", uuid::Uuid::now_v7()));
+        let mut command = Command::new(TOLLGATE);
+        command
+            .args(["serve", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"])
+            .args(["--log-format", "json", "--log", "debug"])
+            .args(flags)
+            .stdin(Stdio::null())
+            .stderr(File::create(&log).unwrap());
+        for name in ["DATABASE_URL", "TOLLGATE_JWT_SECRET", "TOLLGATE_JWT_SECRET_FILE"] {
+            command.env_remove(name);
+        }
+        for (name, value) in variables {
+            command.env(name, value);
+        }
+        let embedded = !variables.iter().any(|(name, _)| *name == "DATABASE_URL");
+        let data_dir = embedded.then(|| directory.to_owned());
+        Self { child: command.spawn().unwrap(), log, data_dir }
+    }
+
+    /// Waits until it answers calls.
+    pub(crate) fn wait_until_serving(mut self) -> Self {
+        let deadline = Instant::now() + PATIENCE;
+        while self.serving().is_none() {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("the server ended with {status}:\n{}", self.log());
+            }
+            assert!(Instant::now() < deadline, "the server does not serve:\n{}", self.log());
+            thread::sleep(Duration::from_millis(20));
+        }
+        self
+    }
+
+    fn serving(&self) -> Option<Value> {
+        self.log()
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .find(|line| line["message"] == "serving")
+    }
+
+    /// `http://ADDRESS:PORT`.
+    pub(crate) fn endpoint(&self) -> String {
+        format!("http://{}", self.serving().unwrap()["local_addr"].as_str().unwrap())
+    }
+
+    /// Where `/metrics` is.
+    pub(crate) fn metrics_address(&self) -> String {
+        self.serving().unwrap()["metrics_addr"].as_str().unwrap().to_owned()
+    }
+
+    /// Clients with the local operator's token, which has all roles but the tenant's.
+    pub(crate) async fn operator(&self) -> Client {
+        let path = self.data_dir.as_ref().unwrap().join("operator.jwt");
+        connect(&self.endpoint(), &fs::read_to_string(path).unwrap()).await
+    }
+
+    /// Everything it has logged, and its last words.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks it to stop, as a service manager does.
+    pub(crate) fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// `kill -9`. Its Postgres shuts down by itself.
+    pub(crate) fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.child.wait().unwrap();
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the server does not end:\n{}", self.log());
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        // It may have ended already.
+        let _ = rustix::process::kill_process(pid, signal);
+    }
+}
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.signal(Signal::KILL);
+            let _ = self.child.wait();
+        }
+        // Its directory can be removed once its Postgres is gone.
+        let deadline = Instant::now() + PATIENCE;
+        while self.data_dir.as_deref().is_some_and(is_used) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(20));
+        }
+        let _ = fs::remove_file(&self.log);
+    }
+}
+
+/// Whether a process works in or below a directory, as Postgres does in its own.
+pub(crate) fn is_used(directory: &Path) -> bool {
+    let Ok(directory) = directory.canonicalize() else { return false };
+    fs::read_dir("/proc").unwrap().flatten().any(|process| {
+        fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(&directory))
+    })
+}
