@@ -227,15 +227,14 @@ impl Directory {
         self.invalidate_all();
         on_change(None);
         while let Some(notification) = listener.try_recv().await? {
-            match notification.payload().parse() {
-                Ok(change) => {
-                    self.invalidate(&change);
-                    on_change(Some(&change));
-                }
-                Err(_) => tracing::debug!(
+            if let Ok(change) = notification.payload().parse() {
+                self.invalidate(&change);
+                on_change(Some(&change));
+            } else {
+                tracing::debug!(
                     payload = notification.payload(),
                     "an announcement that this version does not know"
-                ),
+                );
             }
         }
         Ok(())
