@@ -277,7 +277,7 @@ impl Authorizer {
             if short || last {
                 let account = &asked.account;
                 let denial =
-                    Denial::of_funds(&account.handle, account.currency, bound.amount, &funds);
+                    Denial::of_funds(&account.handle, account.currency, bound.amount, free, &funds);
                 return Err(Stop::Denied(denial));
             }
             if self.leases.wait(slot, bound.amount, floor).await == Waited::Unavailable {
@@ -465,7 +465,8 @@ impl Authorizer {
                 }
             }
             if short || attempt + 1 == limits::RESERVATION_ATTEMPTS {
-                let denial = Denial::of_funds(&account.handle, account.currency, rise, &funds);
+                let denial =
+                    Denial::of_funds(&account.handle, account.currency, rise, free, &funds);
                 return Err(Stop::Denied(denial));
             }
             let floor = if reducible { Amount::ZERO } else { rise };

@@ -216,12 +216,14 @@ impl Denial {
         self
     }
 
-    /// The denial that funds do not cover the request.
+    /// The denial that funds do not cover the request: neither what is `free` on this server nor
+    /// what no server holds.
     #[must_use]
     pub fn of_funds(
         handle: &str,
         currency: Currency,
         needed: Amount,
+        free: Amount,
         funds: &FundsView,
     ) -> Box<Self> {
         let (reason, limit, used, remedy) = if funds.net_30 {
@@ -245,7 +247,7 @@ impl Denial {
         let message = format!(
             "account {handle} has {} {currency} available and this request may cost {needed} \
              {currency}: {remedy}{}",
-            funds.available.max(Decimal::ZERO).normalize(),
+            (funds.available.max(Decimal::ZERO) + free.decimal()).normalize(),
             if may_come_back { ", or try again when running requests have ended" } else { "" },
         );
         Box::new(Self {
