@@ -5,7 +5,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use crate::{
-    database::failure::DatabaseFailure,
+    database::failure::{DatabaseFailure, QUERY_CANCELED, sqlstate},
     ids::{AccountId, CauseId},
     ledger::{
         balances::BalanceError,
@@ -145,15 +145,30 @@ pub enum LedgerError {
     /// A stored value that no version of this program writes.
     #[error("the database holds {0:?}, which is not valid; run ledger verify")]
     Stored(String),
-    /// A verification that would take longer than a snapshot may be held.
-    #[error("the verification took longer than {0} minutes; verify one account at a time")]
-    TooLong(u64),
+    /// A report that would take longer than a snapshot may be held.
+    #[error("the {what} took longer than {limit_seconds} seconds; ask for one account at a time")]
+    TooLong {
+        /// The report.
+        what: &'static str,
+        /// The bound it passed.
+        limit_seconds: u32,
+    },
     /// Another verification is running.
     #[error("another verification is running on this server; try again when it is done")]
     Verifying,
     /// The database failed.
     #[error(transparent)]
     Database(#[from] DatabaseFailure),
+}
+
+impl LedgerError {
+    /// What a report failed by, told apart from having used up its time.
+    pub(crate) fn bounded(error: sqlx::Error, what: &'static str, limit_seconds: u32) -> Self {
+        if sqlstate(&error).as_deref() == Some(QUERY_CANCELED) {
+            return Self::TooLong { what, limit_seconds };
+        }
+        error.into()
+    }
 }
 
 impl From<sqlx::Error> for LedgerError {
@@ -183,7 +198,7 @@ impl Problem for LedgerError {
             | Self::NothingToReverse(_)
             | Self::Invoiced(_)
             | Self::Balance(_) => ProblemKind::FailedPrecondition,
-            Self::TooLong(_) | Self::Verifying => ProblemKind::ResourceExhausted,
+            Self::TooLong { .. } | Self::Verifying => ProblemKind::ResourceExhausted,
             Self::Split(_) | Self::Stored(_) => ProblemKind::Internal,
             Self::Database(failure) => failure.kind(),
         }
@@ -211,7 +226,7 @@ impl Problem for LedgerError {
             Self::Balance(BalanceError::Insufficient { .. }) => "INSUFFICIENT_BALANCE",
             Self::Balance(BalanceError::TooLarge { .. }) => "BALANCE_TOO_LARGE",
             Self::Split(_) | Self::Stored(_) => "BOOKS_INCONSISTENT",
-            Self::TooLong(_) => "VERIFICATION_TOO_LONG",
+            Self::TooLong { .. } => "REPORT_TOO_LONG",
             Self::Verifying => "VERIFICATION_RUNNING",
             Self::Database(failure) => failure.reason(),
         }

@@ -2,13 +2,16 @@
 //!
 //! [`chart`], [`posting`], [`balances`] and [`split`] are the rules, pure and without I/O: what each
 //! kind of business posts, and what that does to an account. [`store`] writes them down under the
-//! lock of the account's row, and on top of it [`credits`] moves money in and out. Usage itself is
-//! posted by `metering`, in its batches.
+//! lock of the account's row. On top of it [`credits`] moves money in and out, [`reversal`] takes a
+//! usage charge back and [`report`] reads the books. Usage itself is posted by `metering`, in its
+//! batches.
 
 pub mod balances;
 pub mod chart;
 pub mod credits;
 pub mod error;
 pub mod posting;
+pub mod report;
+pub mod reversal;
 pub mod split;
 pub mod store;

@@ -3,7 +3,7 @@
 //! gaps and every reader sees the transfers that a balance is made of.
 
 use chrono::{DateTime, NaiveDate, Utc};
-use sqlx::{FromRow, PgConnection};
+use sqlx::{FromRow, PgConnection, PgPool, Postgres, Transaction};
 
 use crate::{
     ids::{AccountId, CauseId},
@@ -222,6 +222,25 @@ pub(crate) async fn announce(
 ) -> Result<(), LedgerError> {
     sqlx::query("SELECT pg_notify('tollgate_changed', 'account:' || $1::text)")
         .bind(account)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// A read-only snapshot of the books, every statement of which is stopped after so many seconds.
+pub(crate) async fn snapshot(
+    pool: &PgPool,
+    limit_seconds: u32,
+) -> Result<Transaction<'static, Postgres>, LedgerError> {
+    let mut snapshot = pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+    bound(&mut snapshot, limit_seconds).await?;
+    Ok(snapshot)
+}
+
+/// Sets how long each further statement of this transaction may take.
+pub(crate) async fn bound(connection: &mut PgConnection, seconds: u32) -> Result<(), LedgerError> {
+    sqlx::query("SELECT set_config('statement_timeout', $1, true)")
+        .bind(format!("{seconds}s"))
         .execute(connection)
         .await?;
     Ok(())

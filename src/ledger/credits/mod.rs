@@ -264,7 +264,11 @@ fn refuse_closed(funds: &Funds) -> Result<(), LedgerError> {
 }
 
 /// A text without surrounding space that must be there.
-fn required<'a>(field: &'static str, text: &'a str, limit: usize) -> Result<&'a str, LedgerError> {
+pub(super) fn required<'a>(
+    field: &'static str,
+    text: &'a str,
+    limit: usize,
+) -> Result<&'a str, LedgerError> {
     let text = optional(field, text, limit)?;
     if text.is_empty() {
         return Err(LedgerError::Text { field, problem: "is missing; give it".to_owned() });
