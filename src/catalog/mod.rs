@@ -24,3 +24,5 @@ pub mod shipped;
 mod snapshot;
 mod store;
 pub mod version;
+
+pub(crate) use store::versions_in;

@@ -66,25 +66,33 @@ pub(super) async fn load(pool: &PgPool) -> Result<Loaded, CatalogError> {
     )
     .fetch_all(&mut *transaction)
     .await?;
+    let versions = versions_in(&mut transaction).await?;
+    transaction.commit().await?;
+    Ok(Loaded {
+        models: models.iter().map(model_of).collect::<Result<_, _>>()?,
+        versions,
+    })
+}
+
+/// Every version there is, as this transaction sees it.
+pub(crate) async fn versions_in(
+    connection: &mut PgConnection,
+) -> Result<Vec<PricedModel>, CatalogError> {
     let versions = sqlx::query(concat!(
         "SELECT ",
         version_columns!(),
         " FROM price_versions ORDER BY price_version"
     ))
-    .fetch_all(&mut *transaction)
+    .fetch_all(&mut *connection)
     .await?;
     let tiers = sqlx::query(concat!(
         "SELECT ",
         tier_columns!(),
         " FROM price_tiers ORDER BY price_version, above"
     ))
-    .fetch_all(&mut *transaction)
+    .fetch_all(&mut *connection)
     .await?;
-    transaction.commit().await?;
-    Ok(Loaded {
-        models: models.iter().map(model_of).collect::<Result<_, _>>()?,
-        versions: versions_of(&versions, &tiers)?,
-    })
+    versions_of(&versions, &tiers)
 }
 
 /// One version by its number.

@@ -5,6 +5,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use crate::{
+    catalog::error::CatalogError,
     database::failure::{DatabaseFailure, QUERY_CANCELED, sqlstate},
     ids::{AccountId, CauseId},
     ledger::{
@@ -153,6 +154,9 @@ pub enum LedgerError {
         /// The bound it passed.
         limit_seconds: u32,
     },
+    /// The price book could not be read.
+    #[error("the prices to verify charges with could not be read")]
+    Prices(#[source] Box<CatalogError>),
     /// Another verification is running.
     #[error("another verification is running on this server; try again when it is done")]
     Verifying,
@@ -199,6 +203,7 @@ impl Problem for LedgerError {
             | Self::Invoiced(_)
             | Self::Balance(_) => ProblemKind::FailedPrecondition,
             Self::TooLong { .. } | Self::Verifying => ProblemKind::ResourceExhausted,
+            Self::Prices(error) => error.kind(),
             Self::Split(_) | Self::Stored(_) => ProblemKind::Internal,
             Self::Database(failure) => failure.kind(),
         }
@@ -227,6 +232,7 @@ impl Problem for LedgerError {
             Self::Balance(BalanceError::TooLarge { .. }) => "BALANCE_TOO_LARGE",
             Self::Split(_) | Self::Stored(_) => "BOOKS_INCONSISTENT",
             Self::TooLong { .. } => "REPORT_TOO_LONG",
+            Self::Prices(error) => error.reason(),
             Self::Verifying => "VERIFICATION_RUNNING",
             Self::Database(failure) => failure.reason(),
         }

@@ -14,5 +14,6 @@ mod credits;
 mod embedded;
 mod harness;
 mod identity;
+mod ledger;
 mod price_book;
 mod recorder;
