@@ -6,6 +6,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use sqlx::{FromRow, PgConnection, PgPool, Postgres, Transaction};
 
 use crate::{
+    accounts::change::{CHANNEL, Change},
     ids::{AccountId, CauseId},
     ledger::{balances::Balances, error::LedgerError, posting::Posting},
     money::{Amount, Currency},
@@ -220,8 +221,9 @@ pub(crate) async fn announce(
     connection: &mut PgConnection,
     account: AccountId,
 ) -> Result<(), LedgerError> {
-    sqlx::query("SELECT pg_notify('tollgate_changed', 'account:' || $1::text)")
-        .bind(account)
+    sqlx::query("SELECT pg_notify($1, $2)")
+        .bind(CHANNEL)
+        .bind(Change::Account(account).to_string())
         .execute(connection)
         .await?;
     Ok(())

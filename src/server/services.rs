@@ -8,11 +8,15 @@ use tonic_reflection::server::Builder as Reflection;
 
 use super::{Parts, ServerError, domain::Domain};
 use crate::{
-    api::{account::AccountApi, authorization::AuthorizationApi, catalog::CatalogApi, key::KeyApi},
+    api::{
+        account::AccountApi, authorization::AuthorizationApi, catalog::CatalogApi,
+        credit::CreditApi, key::KeyApi, ledger::LedgerApi,
+    },
     proto::{
         self, account_service_server::AccountServiceServer,
         authorization_service_server::AuthorizationServiceServer,
-        key_service_server::KeyServiceServer,
+        credit_service_server::CreditServiceServer, key_service_server::KeyServiceServer,
+        ledger_service_server::LedgerServiceServer,
     },
 };
 
@@ -33,6 +37,8 @@ pub(super) async fn routes(
         domain.recorder.clone(),
     );
     let keys = KeyApi::new(pool.clone(), Arc::clone(directory));
+    let credits = CreditApi::new(pool.clone(), Arc::clone(directory));
+    let ledger = LedgerApi::new(pool.clone(), Arc::clone(directory));
 
     let mut routes = RoutesBuilder::default();
     routes
@@ -41,6 +47,8 @@ pub(super) async fn routes(
         .add_service(AccountServiceServer::new(accounts))
         .add_service(KeyServiceServer::new(keys))
         .add_service(catalog)
+        .add_service(CreditServiceServer::new(credits))
+        .add_service(LedgerServiceServer::new(ledger))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?);
     Ok(routes.routes())

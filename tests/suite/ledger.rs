@@ -220,7 +220,7 @@ async fn the_database_refuses_to_change_what_is_append_only() {
         ] {
             let text = sqlx::AssertSqlSafe(statement.clone());
             let refused = sqlx::raw_sql(text).execute(&books.pool).await.unwrap_err();
-            let sqlstate = refused.as_database_error().and_then(|error| error.code()).unwrap();
+            let sqlstate = refused.as_database_error().unwrap().code().unwrap();
             assert_eq!(sqlstate, "23001", "{statement}");
         }
     }

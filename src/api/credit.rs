@@ -1,0 +1,253 @@
+//! `CreditService`: translates, checks the caller, calls `ledger::credits`.
+
+use std::sync::Arc;
+
+use sqlx::PgPool;
+use tonic::{Request, Response, Status};
+
+use super::{
+    caller::caller,
+    convert::{BadField, any_amount, id, money, timestamp},
+    idempotency::{self, Begun},
+    named_account::named_account,
+    status::refused,
+};
+use crate::{
+    accounts::{change::Change, directory::Directory},
+    ids::AccountId,
+    ledger::{
+        chart::PaymentMethod,
+        credits::{self, ChargebackOrder, ChargebackStage, PromotionalChange, Refund, TopUp},
+        error::LedgerError,
+        store::{Funds, funds},
+    },
+    money::{Amount, Currency},
+    proto::{self, credit_service_server::CreditService},
+};
+
+/// The service.
+#[derive(Debug, Clone)]
+pub struct CreditApi {
+    pool: PgPool,
+    directory: Arc<Directory>,
+}
+
+impl CreditApi {
+    /// A chargeback suspends its account: this directory forgets the account before it is answered.
+    #[must_use]
+    pub const fn new(pool: PgPool, directory: Arc<Directory>) -> Self {
+        Self { pool, directory }
+    }
+
+    async fn account<T>(&self, request: &Request<T>, name: &str) -> Result<AccountId, Status> {
+        named_account(&self.directory, caller(request)?, "account", name).await
+    }
+}
+
+/// Opens a changing call, or answers it as it was answered before.
+macro_rules! begin {
+    ($api:expr, $rpc:literal, $request:expr) => {
+        match idempotency::begin(&$api.pool, $rpc, &$request.idempotency_key, $request)
+            .await
+            .map_err(refused)?
+        {
+            Begun::Repeated(response) => return Ok(Response::new(response)),
+            Begun::First(turn) => turn,
+        }
+    };
+}
+
+#[tonic::async_trait]
+impl CreditService for CreditApi {
+    async fn top_up(
+        &self,
+        request: Request<proto::TopUpRequest>,
+    ) -> Result<Response<proto::TopUpResponse>, Status> {
+        let account = self.account(&request, &request.get_ref().account).await?;
+        let request = request.get_ref();
+        let (amount, currency) = read_amount(request.amount.as_ref())?;
+        let order = TopUp {
+            account,
+            amount,
+            currency,
+            method: read_method(request.method)?,
+            external_reference: request.external_reference.clone(),
+            note: request.note.clone(),
+            idempotency_key: request.idempotency_key.clone(),
+        };
+        let mut turn = begin!(self, "TopUp", request);
+        let done = credits::top_up(turn.connection(), &order).await.map_err(refused)?;
+        let response = proto::TopUpResponse {
+            payment_id: done.payment.to_string(),
+            balance: Some(balance(&done.funds)),
+            duplicate: done.duplicate,
+        };
+        turn.commit(&response).await.map_err(refused)?;
+        Ok(Response::new(response))
+    }
+
+    async fn grant_credit(
+        &self,
+        request: Request<proto::GrantCreditRequest>,
+    ) -> Result<Response<proto::GrantCreditResponse>, Status> {
+        let account = self.account(&request, &request.get_ref().account).await?;
+        let request = request.get_ref();
+        let (amount, currency) = read_amount(request.amount.as_ref())?;
+        let order = PromotionalChange {
+            account,
+            amount,
+            currency,
+            reason: request.reason.clone(),
+            idempotency_key: request.idempotency_key.clone(),
+        };
+        let mut turn = begin!(self, "GrantCredit", request);
+        let (grant, funds) = credits::grant(turn.connection(), &order).await.map_err(refused)?;
+        let response = proto::GrantCreditResponse {
+            grant_id: grant.to_string(),
+            balance: Some(balance(&funds)),
+        };
+        turn.commit(&response).await.map_err(refused)?;
+        Ok(Response::new(response))
+    }
+
+    async fn withdraw_grant(
+        &self,
+        request: Request<proto::WithdrawGrantRequest>,
+    ) -> Result<Response<proto::WithdrawGrantResponse>, Status> {
+        let account = self.account(&request, &request.get_ref().account).await?;
+        let request = request.get_ref();
+        let (amount, currency) = read_amount(request.amount.as_ref())?;
+        let order = PromotionalChange {
+            account,
+            amount,
+            currency,
+            reason: request.reason.clone(),
+            idempotency_key: request.idempotency_key.clone(),
+        };
+        let mut turn = begin!(self, "WithdrawGrant", request);
+        let (withdrawal, funds) =
+            credits::withdraw_grant(turn.connection(), &order).await.map_err(refused)?;
+        let response = proto::WithdrawGrantResponse {
+            withdrawal_id: withdrawal.to_string(),
+            balance: Some(balance(&funds)),
+        };
+        turn.commit(&response).await.map_err(refused)?;
+        Ok(Response::new(response))
+    }
+
+    async fn refund(
+        &self,
+        request: Request<proto::RefundRequest>,
+    ) -> Result<Response<proto::RefundResponse>, Status> {
+        let account = self.account(&request, &request.get_ref().account).await?;
+        let request = request.get_ref();
+        let (amount, currency) = read_amount(request.amount.as_ref())?;
+        let order = Refund {
+            account,
+            amount,
+            currency,
+            method: read_method(request.method)?,
+            external_reference: request.external_reference.clone(),
+            reason: request.reason.clone(),
+            idempotency_key: request.idempotency_key.clone(),
+        };
+        let mut turn = begin!(self, "Refund", request);
+        let (refund, funds) = credits::refund(turn.connection(), &order).await.map_err(refused)?;
+        let response =
+            proto::RefundResponse { refund_id: refund.to_string(), balance: Some(balance(&funds)) };
+        turn.commit(&response).await.map_err(refused)?;
+        Ok(Response::new(response))
+    }
+
+    async fn record_chargeback(
+        &self,
+        request: Request<proto::RecordChargebackRequest>,
+    ) -> Result<Response<proto::RecordChargebackResponse>, Status> {
+        let account = self.account(&request, &request.get_ref().account).await?;
+        let request = request.get_ref();
+        let order = ChargebackOrder {
+            account,
+            payment: id("payment_id", &request.payment_id).map_err(refused)?,
+            stage: read_stage(request.stage)?,
+            external_reference: request.external_reference.clone(),
+            reason: request.reason.clone(),
+            idempotency_key: request.idempotency_key.clone(),
+        };
+        let mut turn = begin!(self, "RecordChargeback", request);
+        let done = credits::chargeback(turn.connection(), &order).await.map_err(refused)?;
+        let currency = done.funds.currency;
+        let response = proto::RecordChargebackResponse {
+            chargeback_id: done.id.to_string(),
+            unspent: Some(money(done.parts.unspent, currency)),
+            spent: Some(money(done.parts.spent, currency)),
+            balance: Some(balance(&done.funds)),
+        };
+        turn.commit(&response).await.map_err(refused)?;
+        self.directory.invalidate(&Change::Account(account));
+        Ok(Response::new(response))
+    }
+
+    async fn get_balance(
+        &self,
+        request: Request<proto::GetBalanceRequest>,
+    ) -> Result<Response<proto::GetBalanceResponse>, Status> {
+        let account = self.account(&request, &request.get_ref().account).await?;
+        let mut connection =
+            self.pool.acquire().await.map_err(|error| refused(LedgerError::from(error)))?;
+        let funds = funds(&mut connection, account).await.map_err(refused)?;
+        Ok(Response::new(proto::GetBalanceResponse { balance: Some(balance(&funds)) }))
+    }
+}
+
+fn read_amount(amount: Option<&proto::Money>) -> Result<(Amount, Currency), Status> {
+    let problem = "is missing; give an amount with its currency, such as 12.50 USD";
+    let amount =
+        amount.ok_or_else(|| refused(BadField::new("amount", "MISSING_AMOUNT", problem)))?;
+    any_amount("amount", amount).map_err(refused)
+}
+
+fn read_method(value: i32) -> Result<PaymentMethod, Status> {
+    match proto::PaymentMethod::try_from(value) {
+        Ok(proto::PaymentMethod::Visa) => Ok(PaymentMethod::Visa),
+        Ok(proto::PaymentMethod::Mastercard) => Ok(PaymentMethod::Mastercard),
+        Ok(proto::PaymentMethod::Paypal) => Ok(PaymentMethod::Paypal),
+        Ok(proto::PaymentMethod::Wire) => Ok(PaymentMethod::Wire),
+        Ok(proto::PaymentMethod::Manual) => Ok(PaymentMethod::Manual),
+        Ok(proto::PaymentMethod::Unspecified) | Err(_) => {
+            let problem = "is missing or unknown; give VISA, MASTERCARD, PAYPAL, WIRE or MANUAL";
+            Err(refused(BadField::new("method", "INVALID_METHOD", problem)))
+        }
+    }
+}
+
+fn read_stage(value: i32) -> Result<ChargebackStage, Status> {
+    match proto::ChargebackStage::try_from(value) {
+        Ok(proto::ChargebackStage::Opened) => Ok(ChargebackStage::Opened),
+        Ok(proto::ChargebackStage::Won) => Ok(ChargebackStage::Won),
+        Ok(proto::ChargebackStage::Lost) => Ok(ChargebackStage::Lost),
+        Ok(proto::ChargebackStage::Unspecified) | Err(_) => {
+            let problem = "is missing or unknown; give OPENED, WON or LOST";
+            Err(refused(BadField::new("stage", "INVALID_STAGE", problem)))
+        }
+    }
+}
+
+/// Funds as the contract shows them.
+fn balance(funds: &Funds) -> proto::Balance {
+    let amount = |amount: Amount| Some(money(amount, funds.currency));
+    let balances = &funds.balances;
+    proto::Balance {
+        account_id: funds.account_id.to_string(),
+        handle: funds.handle.clone(),
+        promotional: amount(balances.promotional),
+        credits: amount(balances.credits),
+        overdrawn: amount(balances.overdrawn),
+        unbilled: amount(balances.unbilled),
+        receivable: amount(balances.receivable),
+        unapplied: amount(balances.unapplied),
+        credit_limit: amount(funds.credit_limit),
+        leased: amount(funds.leased),
+        available: amount(funds.available),
+        as_of: Some(timestamp(funds.as_of)),
+    }
+}

@@ -1,0 +1,164 @@
+//! `LedgerService`: translates, checks the caller, calls `ledger::report` and `ledger::verify`.
+
+use std::sync::Arc;
+
+use sqlx::PgPool;
+use tonic::{Request, Response, Status};
+
+use super::{
+    caller::caller,
+    convert::{BadField, moment, money, next_page_token, page, timestamp},
+    named_account::named_account,
+    status::refused,
+};
+use crate::{
+    accounts::directory::Directory,
+    identity::Role,
+    ids::AccountId,
+    ledger::{
+        chart::LedgerCode,
+        report::{self, PostedTransfer, TransferFilter},
+        verify::{Check, Verifier},
+    },
+    proto::{self, ledger_service_server::LedgerService},
+};
+
+const LIST: &str = "ListTransfers";
+
+/// The service.
+#[derive(Debug)]
+pub struct LedgerApi {
+    pool: PgPool,
+    directory: Arc<Directory>,
+    verifier: Verifier,
+}
+
+impl LedgerApi {
+    /// Reads the books behind this pool.
+    #[must_use]
+    pub fn new(pool: PgPool, directory: Arc<Directory>) -> Self {
+        Self { verifier: Verifier::new(pool.clone()), pool, directory }
+    }
+
+    /// The account that a request names; `None`, for everybody, where it names none.
+    ///
+    /// A tenant that names none is refused as for any account that is not its own.
+    async fn optional_account<T>(
+        &self,
+        request: &Request<T>,
+        name: &str,
+    ) -> Result<Option<AccountId>, Status> {
+        let caller = caller(request)?;
+        if name.is_empty() && caller.role != Role::Tenant {
+            return Ok(None);
+        }
+        named_account(&self.directory, caller, "account", name).await.map(Some)
+    }
+}
+
+#[tonic::async_trait]
+impl LedgerService for LedgerApi {
+    async fn list_transfers(
+        &self,
+        request: Request<proto::ListTransfersRequest>,
+    ) -> Result<Response<proto::ListTransfersResponse>, Status> {
+        let name = &request.get_ref().account;
+        let account = named_account(&self.directory, caller(&request)?, "account", name).await?;
+        let request = request.get_ref();
+        let page = page(LIST, request.page_size, &request.page_token).map_err(refused)?;
+        let filter = TransferFilter {
+            account,
+            ledger_account: read_code(&request.ledger_account)?,
+            from: request
+                .from
+                .as_ref()
+                .map(|from| moment("from", from))
+                .transpose()
+                .map_err(refused)?,
+            until: request
+                .until
+                .as_ref()
+                .map(|until| moment("until", until))
+                .transpose()
+                .map_err(refused)?,
+            before: page.after,
+            limit: page.limit(),
+        };
+        let mut rows = report::list_transfers(&self.pool, &filter).await.map_err(refused)?;
+        let next_page_token =
+            next_page_token(LIST, &mut rows, page.size, |last| (last.posting, last.line));
+        let transfers = rows.into_iter().map(transfer).collect();
+        Ok(Response::new(proto::ListTransfersResponse { transfers, next_page_token }))
+    }
+
+    async fn get_trial_balance(
+        &self,
+        request: Request<proto::GetTrialBalanceRequest>,
+    ) -> Result<Response<proto::GetTrialBalanceResponse>, Status> {
+        let account = self.optional_account(&request, &request.get_ref().account).await?;
+        let balance = report::trial_balance(&self.pool, account).await.map_err(refused)?;
+        let lines = balance.lines.into_iter().map(|row| proto::TrialBalanceLine {
+            code: row.line.code().to_owned(),
+            name: row.line.name().to_owned(),
+            kind: row.line.kind().name().to_owned(),
+            debits: Some(money(row.debits, row.currency)),
+            credits: Some(money(row.credits, row.currency)),
+            balance: Some(money(row.balance, row.currency)),
+        });
+        let totals = balance.totals.into_iter().map(|total| proto::TrialBalanceTotal {
+            debits: Some(money(total.debits, total.currency)),
+            credits: Some(money(total.credits, total.currency)),
+        });
+        Ok(Response::new(proto::GetTrialBalanceResponse {
+            lines: lines.collect(),
+            totals: totals.collect(),
+        }))
+    }
+
+    async fn verify_ledger(
+        &self,
+        request: Request<proto::VerifyLedgerRequest>,
+    ) -> Result<Response<proto::VerifyLedgerResponse>, Status> {
+        let account = self.optional_account(&request, &request.get_ref().account).await?;
+        let verification = self.verifier.verify(account).await.map_err(refused)?;
+        let clean = verification.is_clean();
+        let checks = verification.checks.into_iter().map(check).collect();
+        Ok(Response::new(proto::VerifyLedgerResponse { clean, checks }))
+    }
+}
+
+fn read_code(text: &str) -> Result<Option<LedgerCode>, Status> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let unknown = |error| refused(BadField::new("ledger_account", "UNKNOWN_LEDGER_ACCOUNT", error));
+    text.parse().map(Some).map_err(unknown)
+}
+
+fn transfer(row: PostedTransfer) -> proto::Transfer {
+    let amount = proto::Money { currency_code: row.currency, amount: row.amount.to_string() };
+    proto::Transfer {
+        account_id: row.account_id.to_string(),
+        posting: row.posting,
+        line: u32::try_from(row.line).unwrap_or(0),
+        debit: row.debit,
+        credit: row.credit,
+        amount: Some(amount),
+        kind: row.kind,
+        period: row.period.to_string(),
+        posted_at: Some(timestamp(row.posted_at)),
+        cause_id: row.cause_id.map(|cause| cause.to_string()).unwrap_or_default(),
+        idempotency_key: row.idempotency_key,
+        description: row.description,
+    }
+}
+
+fn check(check: Check) -> proto::VerificationCheck {
+    proto::VerificationCheck {
+        name: check.name.to_owned(),
+        description: check.description.to_owned(),
+        examined: check.examined,
+        violations: check.violations,
+        findings: check.findings,
+    }
+}
