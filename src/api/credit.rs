@@ -8,12 +8,13 @@ use tonic::{Request, Response, Status};
 use super::{
     caller::caller,
     convert::{BadField, any_amount, id, money, timestamp},
-    idempotency::{self, Begun},
+    idempotency::{self, Begun, Turn},
     named_account::named_account,
     status::refused,
 };
 use crate::{
     accounts::{change::Change, directory::Directory},
+    authorization::Authorizer,
     ids::AccountId,
     ledger::{
         chart::PaymentMethod,
@@ -30,17 +31,31 @@ use crate::{
 pub struct CreditApi {
     pool: PgPool,
     directory: Arc<Directory>,
+    authorizer: Arc<Authorizer>,
 }
 
 impl CreditApi {
-    /// A chargeback suspends its account: this directory forgets the account before it is answered.
+    /// This server knows of new funds, and of a suspension, before a call is answered; the others
+    /// hear of it.
     #[must_use]
-    pub const fn new(pool: PgPool, directory: Arc<Directory>) -> Self {
-        Self { pool, directory }
+    pub const fn new(pool: PgPool, directory: Arc<Directory>, authorizer: Arc<Authorizer>) -> Self {
+        Self { pool, directory, authorizer }
     }
 
     async fn account<T>(&self, request: &Request<T>, name: &str) -> Result<AccountId, Status> {
         named_account(&self.directory, caller(request)?, "account", name).await
+    }
+
+    async fn commit(
+        &self,
+        turn: Turn,
+        account: AccountId,
+        response: &impl prost::Message,
+    ) -> Result<(), Status> {
+        turn.commit(response).await.map_err(refused)?;
+        self.directory.invalidate(&Change::Account(account));
+        self.authorizer.funds_changed(account);
+        Ok(())
     }
 }
 
@@ -82,7 +97,7 @@ impl CreditService for CreditApi {
             balance: Some(balance(&done.funds)),
             duplicate: done.duplicate,
         };
-        turn.commit(&response).await.map_err(refused)?;
+        self.commit(turn, account, &response).await?;
         Ok(Response::new(response))
     }
 
@@ -106,7 +121,7 @@ impl CreditService for CreditApi {
             grant_id: grant.to_string(),
             balance: Some(balance(&funds)),
         };
-        turn.commit(&response).await.map_err(refused)?;
+        self.commit(turn, account, &response).await?;
         Ok(Response::new(response))
     }
 
@@ -124,6 +139,8 @@ impl CreditService for CreditApi {
             reason: request.reason.clone(),
             idempotency_key: request.idempotency_key.clone(),
         };
+        // What this server holds beyond its reservations is unused.
+        self.authorizer.give_back(account).await.map_err(refused)?;
         let mut turn = begin!(self, "WithdrawGrant", request);
         let (withdrawal, funds) =
             credits::withdraw_grant(turn.connection(), &order).await.map_err(refused)?;
@@ -131,7 +148,7 @@ impl CreditService for CreditApi {
             withdrawal_id: withdrawal.to_string(),
             balance: Some(balance(&funds)),
         };
-        turn.commit(&response).await.map_err(refused)?;
+        self.commit(turn, account, &response).await?;
         Ok(Response::new(response))
     }
 
@@ -151,11 +168,13 @@ impl CreditService for CreditApi {
             reason: request.reason.clone(),
             idempotency_key: request.idempotency_key.clone(),
         };
+        // What this server holds beyond its reservations is unused.
+        self.authorizer.give_back(account).await.map_err(refused)?;
         let mut turn = begin!(self, "Refund", request);
         let (refund, funds) = credits::refund(turn.connection(), &order).await.map_err(refused)?;
         let response =
             proto::RefundResponse { refund_id: refund.to_string(), balance: Some(balance(&funds)) };
-        turn.commit(&response).await.map_err(refused)?;
+        self.commit(turn, account, &response).await?;
         Ok(Response::new(response))
     }
 
@@ -182,8 +201,7 @@ impl CreditService for CreditApi {
             spent: Some(money(done.parts.spent, currency)),
             balance: Some(balance(&done.funds)),
         };
-        turn.commit(&response).await.map_err(refused)?;
-        self.directory.invalidate(&Change::Account(account));
+        self.commit(turn, account, &response).await?;
         Ok(Response::new(response))
     }
 

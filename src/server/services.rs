@@ -37,7 +37,8 @@ pub(super) async fn routes(
         domain.recorder.clone(),
     );
     let keys = KeyApi::new(pool.clone(), Arc::clone(directory));
-    let credits = CreditApi::new(pool.clone(), Arc::clone(directory));
+    let credits =
+        CreditApi::new(pool.clone(), Arc::clone(directory), Arc::clone(&domain.authorizer));
     let ledger = LedgerApi::new(pool.clone(), Arc::clone(directory));
 
     let mut routes = RoutesBuilder::default();
