@@ -37,7 +37,7 @@ pub enum CliError {
         cause: String,
     },
     /// The server's answer was an error.
-    #[error("{}", .0.message())]
+    #[error("{}", said(.0))]
     Refused(Box<Status>),
     /// A file that cannot be read or written.
     #[error("{path}: {cause}")]
@@ -124,6 +124,11 @@ impl From<Status> for CliError {
     fn from(status: Status) -> Self {
         Self::Refused(Box::new(status))
     }
+}
+
+/// What the server says, or at least what kind of answer it is.
+fn said(status: &Status) -> &str {
+    if status.message().is_empty() { status.code().description() } else { status.message() }
 }
 
 fn explain_status(status: &Status, out: &mut dyn Write) -> io::Result<()> {

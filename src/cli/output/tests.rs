@@ -1,6 +1,9 @@
 //! Tests of the three formats.
 
-use super::*;
+use serde_json::json;
+
+use super::{value::amount_for_people, *};
+use crate::proto::Money;
 
 fn dollars(amount: &str) -> Value {
     Value::Money(Money { currency_code: "USD".into(), amount: amount.into() })
