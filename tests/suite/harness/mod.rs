@@ -4,3 +4,4 @@ pub(crate) mod books;
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod server;
+pub(crate) mod shared_data;
