@@ -68,10 +68,7 @@ pub(super) async fn load(pool: &PgPool) -> Result<Loaded, CatalogError> {
     .await?;
     let versions = versions_in(&mut transaction).await?;
     transaction.commit().await?;
-    Ok(Loaded {
-        models: models.iter().map(model_of).collect::<Result<_, _>>()?,
-        versions,
-    })
+    Ok(Loaded { models: models.iter().map(model_of).collect::<Result<_, _>>()?, versions })
 }
 
 /// Every version there is, as this transaction sees it.
