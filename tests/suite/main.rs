@@ -10,6 +10,7 @@
     reason = "a test fails by panicking, in its helpers too, and may tell what it measured"
 )]
 
+mod books_over_grpc;
 mod catalog;
 mod credits;
 mod embedded;
