@@ -4,9 +4,10 @@ use tollgate::{
     cli::client::Client,
     identity::Role,
     proto::{
-        ChargebackStage, CreateAccountRequest, GetBalanceRequest, GetTrialBalanceRequest,
-        GrantCreditRequest, ListTransfersRequest, Money, PaymentMethod, RecordChargebackRequest,
-        RefundRequest, TopUpRequest, VerifyLedgerRequest, WithdrawGrantRequest,
+        ChargebackStage, Contract, CreateAccountRequest, GetBalanceRequest, GetTrialBalanceRequest,
+        GrantCreditRequest, ListTransfersRequest, Money, PaymentMethod, PaymentTerms,
+        RecordChargebackRequest, RefundRequest, TopUpRequest, VerifyLedgerRequest,
+        WithdrawGrantRequest,
     },
 };
 use tonic::{Code, Status};
@@ -123,6 +124,21 @@ async fn money_comes_in_goes_out_and_the_books_say_so() {
     );
     assert_eq!(trial.totals.len(), 1);
     assert_eq!(trial.totals[0].debits, trial.totals[0].credits);
+
+    // An account whose contract reaches into its funds.
+    let contract = Contract {
+        payment_terms: PaymentTerms::Net30.into(),
+        credit_limit: usd("500"),
+        tax_rate_percent: "19.25".to_owned(),
+        ..Contract::default()
+    };
+    let request = CreateAccountRequest {
+        handle: "umbrella".to_owned(),
+        display_name: "Umbrella".to_owned(),
+        contract: Some(contract),
+        ..CreateAccountRequest::default()
+    };
+    client.accounts().create_account(request).await.unwrap();
 
     let all = VerifyLedgerRequest::default();
     let verified = client.ledger().verify_ledger(all).await.unwrap().into_inner();

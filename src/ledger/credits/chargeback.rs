@@ -12,7 +12,6 @@ use crate::{
         posting::{DisputedParts, Posting},
         store::{Cause, Funds, announce, lock, post},
     },
-    money::Amount,
 };
 
 /// How far a dispute has come.
@@ -108,14 +107,6 @@ pub async fn chargeback(
     }
     announce(connection, order.account).await?;
     Ok(Chargeback { id, parts, funds })
-}
-
-/// The spent part of an account's disputed payments (1250): zero before an account can be closed.
-pub async fn disputed(
-    connection: &mut PgConnection,
-    account: AccountId,
-) -> Result<Amount, LedgerError> {
-    store::disputed(connection, account).await
 }
 
 enum Decision<'a> {

@@ -21,7 +21,7 @@ use crate::{
     money::{Amount, Currency},
 };
 
-pub use chargeback::{Chargeback, ChargebackOrder, ChargebackStage, chargeback, disputed};
+pub use chargeback::{Chargeback, ChargebackOrder, ChargebackStage, chargeback};
 
 /// The longest external reference, in characters; processors' ids have about 30.
 pub const MAX_REFERENCE: usize = 200;

@@ -269,18 +269,3 @@ pub(super) async fn suspend(
     sqlx::query(SUSPEND).bind(account).bind(reason).execute(connection).await?;
     Ok(())
 }
-
-const SUM_DISPUTED: &str = "
-    SELECT coalesce(sum(opened.spent), 0)
-    FROM chargebacks AS opened
-    WHERE opened.account_id = $1 AND opened.stage = 'opened'
-      AND NOT EXISTS (SELECT FROM chargebacks AS outcome
-                      WHERE outcome.chargeback_id = opened.chargeback_id
-                        AND outcome.stage <> 'opened')";
-
-pub(super) async fn disputed(
-    connection: &mut PgConnection,
-    account: AccountId,
-) -> Result<Amount, LedgerError> {
-    Ok(sqlx::query_scalar(SUM_DISPUTED).bind(account).fetch_one(connection).await?)
-}
