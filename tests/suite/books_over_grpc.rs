@@ -15,8 +15,8 @@ use tonic_types::StatusExt as _;
 
 use crate::harness::server::TestServer;
 
-fn usd(amount: &str) -> Option<Money> {
-    Some(Money { currency_code: "USD".to_owned(), amount: amount.to_owned() })
+fn usd(amount: &str) -> Money {
+    Money { currency_code: "USD".to_owned(), amount: amount.to_owned() }
 }
 
 fn shown(money: Option<&Money>) -> &str {
@@ -36,7 +36,7 @@ async fn create(client: &Client, handle: &str) -> String {
 fn visa(amount: &str, reference: &str) -> TopUpRequest {
     TopUpRequest {
         account: "acme".to_owned(),
-        amount: usd(amount),
+        amount: Some(usd(amount)),
         method: PaymentMethod::Visa.into(),
         external_reference: reference.to_owned(),
         note: String::new(),
@@ -66,7 +66,7 @@ async fn money_comes_in_goes_out_and_the_books_say_so() {
     assert_eq!(shown(paid.balance.unwrap().available.as_ref()), "100");
     let grant = GrantCreditRequest {
         account: "acme".to_owned(),
-        amount: usd("20"),
+        amount: Some(usd("20")),
         reason: "welcome".to_owned(),
         idempotency_key: "grant-1".to_owned(),
     };
@@ -76,13 +76,13 @@ async fn money_comes_in_goes_out_and_the_books_say_so() {
     }
     let withdrawal = WithdrawGrantRequest {
         account: "acme".to_owned(),
-        amount: usd("5"),
+        amount: Some(usd("5")),
         ..WithdrawGrantRequest::default()
     };
     client.credits().withdraw_grant(withdrawal).await.unwrap();
     let refund = RefundRequest {
         account: "acme".to_owned(),
-        amount: usd("30"),
+        amount: Some(usd("30")),
         method: PaymentMethod::Visa.into(),
         external_reference: "re_1".to_owned(),
         reason: "asked for".to_owned(),
@@ -105,8 +105,8 @@ async fn money_comes_in_goes_out_and_the_books_say_so() {
     assert_eq!(shown(balance.credits.as_ref()), "0");
     assert_eq!((shown(balance.available.as_ref()), balance.handle.as_str()), ("15", "acme"));
 
-    let whole = GetTrialBalanceRequest::default();
-    let trial = client.ledger().get_trial_balance(whole).await.unwrap().into_inner();
+    let company = GetTrialBalanceRequest::default();
+    let trial = client.ledger().get_trial_balance(company).await.unwrap().into_inner();
     let lines: Vec<_> = trial
         .lines
         .iter()
@@ -128,7 +128,7 @@ async fn money_comes_in_goes_out_and_the_books_say_so() {
     // An account whose contract reaches into its funds.
     let contract = Contract {
         payment_terms: PaymentTerms::Net30.into(),
-        credit_limit: usd("500"),
+        credit_limit: Some(usd("500")),
         tax_rate_percent: "19.25".to_owned(),
         ..Contract::default()
     };
@@ -217,7 +217,7 @@ async fn a_bad_top_up_is_told_its_field_and_leaves_nothing_behind() {
     let paid = client.credits().top_up(keyed.clone()).await.unwrap().into_inner();
     assert_eq!(shown(paid.balance.unwrap().credits.as_ref()), "10");
 
-    let other = TopUpRequest { amount: usd("11"), ..keyed };
+    let other = TopUpRequest { amount: Some(usd("11")), ..keyed };
     let refused = client.credits().top_up(other.clone()).await.unwrap_err();
     assert_eq!(refusal(&refused).1, "IDEMPOTENCY_KEY_REUSED");
     let other = TopUpRequest { idempotency_key: String::new(), ..other };
