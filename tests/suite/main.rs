@@ -10,12 +10,16 @@
     reason = "a test fails by panicking, in its helpers too, and may tell what it measured"
 )]
 
+mod accounts;
 mod books_over_grpc;
 mod catalog;
+mod closing;
 mod credits;
+mod directory;
 mod embedded;
 mod harness;
 mod identity;
+mod keys;
 mod ledger;
 mod price_book;
 mod recorder;

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::PgConnectOptions;
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -18,7 +21,11 @@ use tollgate::{
     ids::AccountId,
     server::{self, RunningServer},
 };
-use tonic::transport::{Channel, Endpoint};
+use tonic::{
+    Code, Status,
+    transport::{Channel, Endpoint},
+};
+use tonic_types::StatusExt as _;
 
 use super::postgres::fresh_database;
 
@@ -42,6 +49,11 @@ impl TestServer {
     pub(crate) async fn start_on(database: PgConnectOptions) -> Self {
         let running = server::start(config(database.clone())).await.unwrap();
         Self { running, database }
+    }
+
+    /// The server's database, past the server.
+    pub(crate) fn pool(&self) -> PgPool {
+        PgPoolOptions::new().max_connections(4).connect_lazy_with(self.database.clone())
     }
 
     /// `http://ADDRESS:PORT`.
@@ -148,4 +160,16 @@ pub(crate) async fn page(address: &str, path: &str) -> String {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     answer
+}
+
+/// What a program reads of a refusal: code, reason, and the field or nothing.
+pub(crate) fn refusal(status: &Status) -> (Code, String, String) {
+    let details = status.get_error_details();
+    let info = details.error_info().expect("every refusal has an ErrorInfo");
+    assert_eq!(info.domain, "tollgate");
+    let field = details
+        .bad_request()
+        .and_then(|bad| bad.field_violations.first())
+        .map(|violation| violation.field.clone());
+    (status.code(), info.reason.clone(), field.unwrap_or_default())
 }
