@@ -11,6 +11,7 @@
 )]
 
 mod accounts;
+mod architecture;
 mod books_over_grpc;
 mod catalog;
 mod closing;
