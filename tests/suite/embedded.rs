@@ -385,7 +385,8 @@ fn the_watchdog_ends_its_program_and_tidies_when_its_input_ends() {
     let mut watchdog = Command::new(TOLLGATE)
         .args(["postgres-watchdog", "run", "--remove-when-done"])
         .arg(&scratch)
-        .args(["--", "sleep", "60"])
+        // Whoever runs the tests in the background has SIGINT ignored, which is inherited.
+        .args(["--", "env", "--default-signal=INT", "sleep", "60"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
