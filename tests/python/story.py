@@ -250,7 +250,7 @@ def every_denial_says_what_to_do(story):
         ("pro", PRO, request(100_001, 1), "REQUEST_TOO_LARGE", 400, "context_length_exceeded"),
         ("capped", FLASH, request(10, 3_000), "REQUEST_TOO_EXPENSIVE", 400, "request_too_expensive"),
         ("standard", GPT, request(10, 600_000), "INSUFFICIENT_CREDITS", 402, "insufficient_quota"),
-        ("pro", PRO, request(10, 99_000, times=8_000), "CREDIT_LIMIT_EXCEEDED", 402, "insufficient_quota"),
+        ("pro", GPT, request(10, 120_000_000), "CREDIT_LIMIT_EXCEEDED", 402, "insufficient_quota"),
     ]
     for key, model, fields, reason, http_status, error_code in cases:
         denial = story.authorize(key, model, **fields)
