@@ -11,8 +11,9 @@ use super::{
     quantities::QuantityError,
 };
 use crate::{
+    accounts::directory::DirectoryError,
     authorization::grant::GrantError,
-    catalog::rating::RatingError,
+    catalog::{error::CatalogError, rating::RatingError},
     database::failure::{DatabaseFailure, RETRY_AFTER},
     ids::{AccountId, AuthorizationId, KeyId, PriceVersionId},
     problem::{Problem, ProblemKind},
@@ -148,17 +149,15 @@ pub enum MeteringError {
     /// A time range that ends before it begins.
     #[error("until is not after from; give an earlier from or a later until")]
     EmptyRange,
-    /// No such event.
-    #[error("account {account} has no usage event {event}")]
-    UnknownEvent {
-        /// The account.
-        account: AccountId,
-        /// The event.
-        event: AuthorizationId,
-    },
     /// A row that the schema should not have let in.
     #[error("usage event {0} in the database cannot be read")]
     Corrupt(AuthorizationId),
+    /// The account could not be read.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The price could not be read or made.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
     /// The database failed.
     #[error(transparent)]
     Database(#[from] DatabaseFailure),
@@ -185,10 +184,9 @@ impl Problem for MeteringError {
             | Self::CancelledOutcome
             | Self::EmptyRange
             | Self::Rating(_) => ProblemKind::InvalidArgument,
-            Self::UnknownModel(_)
-            | Self::UnknownAccount(_)
-            | Self::UnknownKey { .. }
-            | Self::UnknownEvent { .. } => ProblemKind::NotFound,
+            Self::UnknownModel(_) | Self::UnknownAccount(_) | Self::UnknownKey { .. } => {
+                ProblemKind::NotFound
+            }
             Self::TooLate { .. } | Self::UnknownPriceVersion(_) | Self::Unpriced { .. } => {
                 ProblemKind::FailedPrecondition
             }
@@ -196,6 +194,8 @@ impl Problem for MeteringError {
             Self::QueueFull => ProblemKind::ResourceExhausted,
             Self::Unconfirmed | Self::Stopping => ProblemKind::Unavailable,
             Self::Quarantined(_) | Self::Corrupt(_) => ProblemKind::Internal,
+            Self::Directory(error) => error.kind(),
+            Self::Catalog(error) => error.kind(),
             Self::Database(failure) => failure.kind(),
         }
     }
@@ -224,8 +224,9 @@ impl Problem for MeteringError {
             Self::Stopping => "SERVER_STOPPING",
             Self::Quarantined(_) => "USAGE_QUARANTINED",
             Self::EmptyRange => "EMPTY_RANGE",
-            Self::UnknownEvent { .. } => "USAGE_NOT_FOUND",
             Self::Corrupt(_) => "USAGE_DAMAGED",
+            Self::Directory(error) => error.reason(),
+            Self::Catalog(error) => error.reason(),
             Self::Database(failure) => failure.reason(),
         }
     }
@@ -244,11 +245,10 @@ impl Problem for MeteringError {
             Self::NotVersionSeven(_) => "unauthorized.event_id",
             Self::Labels | Self::TooLate { .. } | Self::UnknownPriceVersion(_) => "token",
             Self::UnknownModel(_) | Self::Unpriced { .. } => "unauthorized.model",
-            Self::UnknownAccount(_) => "account",
+            Self::UnknownAccount(_) => "unauthorized.account",
             Self::UnknownKey { .. } => "unauthorized.key_id",
             Self::CancelledOutcome => "outcome",
             Self::EmptyRange => "until",
-            Self::UnknownEvent { .. } => "event_id",
             _ => return None,
         };
         Some(field.to_owned())
@@ -258,6 +258,8 @@ impl Problem for MeteringError {
         match self {
             Self::QueueFull => Some(limits::QUEUE_RETRY_AFTER),
             Self::Unconfirmed | Self::Stopping => Some(RETRY_AFTER),
+            Self::Directory(error) => error.retry_after(),
+            Self::Catalog(error) => error.retry_after(),
             Self::Database(failure) => failure.retry_after(),
             _ => None,
         }

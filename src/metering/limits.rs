@@ -59,3 +59,6 @@ pub const MAX_EXPONENT: u32 = 300;
 pub const MAX_LATENCY: Duration = Duration::from_hours(7 * 24);
 /// Usages in one `RecordUsageBatch`.
 pub const MAX_USAGES: usize = 1_000;
+/// Usages of one `RecordUsageStream` that are not acknowledged yet: two full batches, one that is
+/// committing and one that gathers meanwhile.
+pub const STREAM_IN_FLIGHT: usize = 2_000;

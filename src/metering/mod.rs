@@ -7,6 +7,7 @@
 //!
 //! | step | where | round trips |
 //! |---|---|---|
+//! | verify the token, normalise, rate | [`intake`] | none; work without a token: up to three |
 //! | check the event, queue it with its account's writer | [`recorder`], [`event`], `lanes` | none |
 //! | post what queued up during the last commit | `writer`, `store`, the function `post_usage` | one per batch, commit included |
 //! | read what a replay was first answered | `writer` | one per batch with duplicates, no lock held |
@@ -18,10 +19,12 @@
 pub mod dialect;
 pub mod error;
 pub mod event;
+pub mod intake;
 mod lanes;
 pub mod limits;
 pub mod quantities;
 pub mod recorder;
+pub mod report;
 mod shard;
 mod store;
 pub mod window;

@@ -4,7 +4,10 @@
 use std::sync::Arc;
 
 use sqlx::postgres::PgConnectOptions;
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     error::MeteringError,
@@ -49,16 +52,19 @@ pub struct Recorder {
 
 /// An event that is queued.
 #[derive(Debug)]
-pub struct Receipt(oneshot::Receiver<Result<Recorded, MeteringError>>);
+pub struct Receipt {
+    answer: oneshot::Receiver<Result<Recorded, MeteringError>>,
+    deadline: Instant,
+}
 
 impl Receipt {
-    /// Waits for the commit, at most for [`ANSWER_WAIT`].
+    /// Waits for the commit, at most [`ANSWER_WAIT`] from when the event was queued.
     ///
     /// # Errors
     /// [`MeteringError::Unconfirmed`] when it did not come in time: the event may be recorded or
     /// not, and sending it again is safe. Otherwise what the writer found.
     pub async fn answer(self) -> Result<Recorded, MeteringError> {
-        match timeout(ANSWER_WAIT, self.0).await {
+        match timeout_at(self.deadline, self.answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) | Err(_) => Err(MeteringError::Unconfirmed),
         }
@@ -99,13 +105,13 @@ impl Recorder {
     /// # Errors
     /// What is wrong with the event, or that too much is waiting.
     pub fn submit(&self, event: NewEvent) -> Result<Receipt, MeteringError> {
-        let event = event.checked(&self.window).inspect_err(|_| self.count_refused())?;
+        let event = event.checked(&self.window)?;
         let (answer, receipt) = oneshot::channel();
         let Some(shard) = self.shard_of(event.account_id) else {
             return Err(MeteringError::Stopping);
         };
         shard.submit(Pending { event: Box::new(event), answer })?;
-        Ok(Receipt(receipt))
+        Ok(Receipt { answer: receipt, deadline: Instant::now() + ANSWER_WAIT })
     }
 
     /// Counts usage that was refused before it became an event.

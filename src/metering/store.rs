@@ -20,7 +20,7 @@ use super::{
     quantities::Quantities,
 };
 use crate::{
-    ids::{AccountId, AuthorizationId, InstanceId, PriceVersionId},
+    ids::{AccountId, AuthorizationId, InstanceId, KeyId, PriceVersionId},
     money::{Amount, Currency},
 };
 
@@ -397,6 +397,19 @@ pub(super) async fn ensure_partitions(
     sqlx::query("SELECT ensure_usage_partitions($1)").bind(months_ahead).execute(pool).await?;
     let row = sqlx::query("SELECT opens, closes FROM usage_window()").fetch_one(pool).await?;
     Ok((row.try_get("opens")?, row.try_get("closes")?))
+}
+
+/// Whether a key is, or was, this account's.
+pub(super) async fn key_belongs(
+    pool: &PgPool,
+    account: AccountId,
+    key: KeyId,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT FROM api_keys WHERE key_id = $1 AND account_id = $2)")
+        .bind(key.0)
+        .bind(account.0)
+        .fetch_one(pool)
+        .await
 }
 
 /// Closes a connection that is no longer needed, politely.
