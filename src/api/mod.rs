@@ -14,3 +14,5 @@ pub mod key;
 pub mod ledger;
 pub mod named_account;
 pub mod status;
+pub mod usage;
+mod usage_convert;

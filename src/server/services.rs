@@ -10,13 +10,14 @@ use super::{Parts, ServerError, domain::Domain};
 use crate::{
     api::{
         account::AccountApi, authorization::AuthorizationApi, catalog::CatalogApi,
-        credit::CreditApi, key::KeyApi, ledger::LedgerApi,
+        credit::CreditApi, key::KeyApi, ledger::LedgerApi, usage::UsageApi,
     },
+    metering::intake::Intake,
     proto::{
         self, account_service_server::AccountServiceServer,
         authorization_service_server::AuthorizationServiceServer,
         credit_service_server::CreditServiceServer, key_service_server::KeyServiceServer,
-        ledger_service_server::LedgerServiceServer,
+        ledger_service_server::LedgerServiceServer, usage_service_server::UsageServiceServer,
     },
 };
 
@@ -41,12 +42,28 @@ pub(super) async fn routes(
         CreditApi::new(pool.clone(), Arc::clone(directory), Arc::clone(&domain.authorizer));
     let ledger = LedgerApi::new(pool.clone(), Arc::clone(directory));
 
+    let intake = Intake::new(
+        domain.authorizer.signer().clone(),
+        Arc::clone(&domain.book),
+        Arc::clone(directory),
+        domain.recorder.clone(),
+        pool.clone(),
+    );
+    let usage = UsageApi {
+        intake,
+        directory: Arc::clone(directory),
+        book: Arc::clone(&domain.book),
+        pool: pool.clone(),
+        closing: parts.tasks.closing(),
+    };
+
     let mut routes = RoutesBuilder::default();
     routes
         .add_service(health)
         .add_service(AuthorizationServiceServer::new(authorization))
         .add_service(AccountServiceServer::new(accounts))
         .add_service(KeyServiceServer::new(keys))
+        .add_service(UsageServiceServer::new(usage))
         .add_service(catalog)
         .add_service(CreditServiceServer::new(credits))
         .add_service(LedgerServiceServer::new(ledger))
