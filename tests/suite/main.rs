@@ -24,3 +24,4 @@ mod keys;
 mod ledger;
 mod price_book;
 mod recorder;
+mod usage;
