@@ -2,7 +2,8 @@
 //! the counters, and an end to panics.
 //!
 //! One layer and one allocation, because it is on both hot paths. The gate decides before the
-//! service sees anything; a panic in a handler becomes `INTERNAL` for that call alone.
+//! service sees anything; a panic in a handler becomes `INTERNAL` for that call alone; a stream
+//! that would outlast a drain is ended with `UNAVAILABLE`.
 
 use std::{
     any::Any,
@@ -11,22 +12,28 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body::{Frame, SizeHint};
+use thiserror::Error;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 use uuid::Uuid;
 
-use super::{caller::RequestId, status::to_status};
+use super::{
+    caller::RequestId,
+    status::{refused, to_status},
+};
 use crate::{
     identity::{
-        Access, Gate,
+        Access, Gate, IdentityError,
         permissions::{OPEN_SERVICES, permission_for},
     },
+    problem::{Problem, ProblemKind},
     tasks::panic_message,
     telemetry::metrics::CallMetrics,
 };
@@ -37,20 +44,48 @@ pub const REQUEST_ID: &str = "x-request-id";
 const REQUEST_ID_LENGTH: usize = 128;
 /// What a path that is not ours counts as, so that nobody can make up metric labels.
 const OTHER_RPC: &str = "other";
+/// When a caller may try again whom a server that stops has turned away.
+const RETRY_AFTER_CLOSING: Duration = Duration::from_secs(1);
 const GRPC_STATUS: &str = "grpc-status";
+
+/// When streams end, whether or not they are done.
+#[derive(Debug, Clone)]
+pub struct Endings {
+    /// The door is closed. Watching health or reading the contract ends at once; streams of the
+    /// domain answer what they received and end by themselves.
+    pub closing: CancellationToken,
+    /// They have had their time: whatever still streams is cut.
+    pub cut: CancellationToken,
+}
+
+impl Endings {
+    fn of(&self, rpc: &str) -> &CancellationToken {
+        if OPEN_SERVICES.contains(&rpc) { &self.closing } else { &self.cut }
+    }
+}
 
 /// Puts a [`CallService`] around the services.
 #[derive(Debug, Clone)]
 pub struct CallLayer {
     gate: Arc<Gate>,
     metrics: CallMetrics,
+    endings: Endings,
 }
 
 impl CallLayer {
     /// A layer that lets in whom `gate` admits.
     #[must_use]
-    pub const fn new(gate: Arc<Gate>, metrics: CallMetrics) -> Self {
-        Self { gate, metrics }
+    pub const fn new(gate: Arc<Gate>, metrics: CallMetrics, endings: Endings) -> Self {
+        Self { gate, metrics, endings }
+    }
+
+    fn admit(&self, request: &Request<Body>) -> Result<Access, Status> {
+        if self.endings.cut.is_cancelled() {
+            // What would answer it is being stopped.
+            return Err(to_status(&ShuttingDown));
+        }
+        let authorization = sole_authorization(request.headers()).map_err(refused)?;
+        self.gate.admit(request.uri().path(), authorization).map_err(refused)
     }
 }
 
@@ -58,7 +93,7 @@ impl<S> Layer<S> for CallLayer {
     type Service = CallService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        CallService { inner, gate: Arc::clone(&self.gate), metrics: self.metrics.clone() }
+        CallService { inner, shared: self.clone() }
     }
 }
 
@@ -66,8 +101,7 @@ impl<S> Layer<S> for CallLayer {
 #[derive(Debug, Clone)]
 pub struct CallService<S> {
     inner: S,
-    gate: Arc<Gate>,
-    metrics: CallMetrics,
+    shared: CallLayer,
 }
 
 impl<S> Service<Request<Body>> for CallService<S>
@@ -86,16 +120,10 @@ where
         let id = request_id(request.headers());
         let rpc = known_rpc(request.uri().path());
         let span = tracing::info_span!("call", request_id = id.0, rpc);
-        let call = Call::begin(rpc, self.metrics.clone(), span);
+        let call = Call::begin(rpc, self.shared.metrics.clone(), span);
 
-        let admitted = match sole_authorization(request.headers()) {
-            Ok(authorization) => self.gate.admit(request.uri().path(), authorization),
-            Err(refusal) => Err(refusal),
-        };
-        let state = match admitted {
-            Err(refusal) => {
-                State::Refused(Some(call.span.in_scope(|| to_status(&refusal)).into_http()))
-            }
+        let state = match call.span.in_scope(|| self.shared.admit(&request)) {
+            Err(refusal) => State::Refused(Some(refusal.into_http())),
             Ok(access) => {
                 if let Access::Granted(caller) = access {
                     request.extensions_mut().insert(caller);
@@ -104,7 +132,8 @@ where
                 State::Running(Box::pin(self.inner.call(request)))
             }
         };
-        CallFuture { state, id, call: Some(call) }
+        let ending = self.shared.endings.of(rpc).clone();
+        CallFuture { state, id, call: Some(call), ending }
     }
 }
 
@@ -114,6 +143,7 @@ pub struct CallFuture<F> {
     state: State<F>,
     id: RequestId,
     call: Option<Call>,
+    ending: CancellationToken,
 }
 
 #[derive(Debug)]
@@ -153,7 +183,8 @@ where
             call.end(code);
             return Poll::Ready(Ok(response));
         }
-        Poll::Ready(Ok(response.map(|body| Body::new(WatchedBody { body, call }))))
+        let ending = Ending::Token(this.ending.clone());
+        Poll::Ready(Ok(response.map(|body| Body::new(WatchedBody { body, call, ending }))))
     }
 }
 
@@ -161,6 +192,36 @@ where
 struct WatchedBody {
     body: Body,
     call: Call,
+    ending: Ending,
+}
+
+/// What ends a stream. A unary answer never waits, so it never pays for more than the token.
+enum Ending {
+    Token(CancellationToken),
+    Waiting(Pin<Box<WaitForCancellationFutureOwned>>),
+}
+
+impl Ending {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if let Self::Token(token) = self {
+            *self = Self::Waiting(Box::pin(token.clone().cancelled_owned()));
+        }
+        match self {
+            Self::Waiting(cancelled) => cancelled.as_mut().poll(context),
+            Self::Token(_) => Poll::Pending,
+        }
+    }
+}
+
+impl WatchedBody {
+    /// The stream's last frame, instead of whatever it would have said.
+    fn end_with(&mut self, status: &Status) -> Frame<Bytes> {
+        self.body = Body::empty();
+        let mut trailers = HeaderMap::new();
+        // Only a message that is no header value could fail; ours is one.
+        let _ = status.add_header(&mut trailers);
+        Frame::trailers(trailers)
+    }
 }
 
 impl http_body::Body for WatchedBody {
@@ -177,16 +238,14 @@ impl http_body::Body for WatchedBody {
         let body = &mut this.body;
         let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(context)));
         let frame = match polled {
-            Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(frame)) => frame,
-            Err(panic) => {
-                // A stream that panicked has nothing more to say than how it ended.
-                this.body = Body::empty();
-                let mut trailers = HeaderMap::new();
-                // Only a message that is no header value could fail; ours is.
-                let _ = panicked(&*panic).add_header(&mut trailers);
-                Some(Ok(Frame::trailers(trailers)))
+            Ok(Poll::Pending) => {
+                if this.ending.poll(context).is_pending() {
+                    return Poll::Pending;
+                }
+                Some(Ok(this.end_with(&to_status(&ShuttingDown))))
             }
+            Ok(Poll::Ready(frame)) => frame,
+            Err(panic) => Some(Ok(this.end_with(&panicked(&*panic)))),
         };
         match &frame {
             Some(Ok(frame)) => {
@@ -248,17 +307,35 @@ fn panicked(panic: &(dyn Any + Send)) -> Status {
     to_status(&HandlerPanic(panic_message(panic).to_owned()))
 }
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Error)]
 #[error("a handler panicked: {0}")]
 struct HandlerPanic(String);
 
-impl crate::problem::Problem for HandlerPanic {
-    fn kind(&self) -> crate::problem::ProblemKind {
-        crate::problem::ProblemKind::Internal
+impl Problem for HandlerPanic {
+    fn kind(&self) -> ProblemKind {
+        ProblemKind::Internal
     }
 
     fn reason(&self) -> &'static str {
         "PANIC"
+    }
+}
+
+#[derive(Debug, Error)]
+#[error("the server is shutting down; try again, on another one if there is one")]
+struct ShuttingDown;
+
+impl Problem for ShuttingDown {
+    fn kind(&self) -> ProblemKind {
+        ProblemKind::Unavailable
+    }
+
+    fn reason(&self) -> &'static str {
+        "SHUTTING_DOWN"
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        Some(RETRY_AFTER_CLOSING)
     }
 }
 
@@ -272,15 +349,13 @@ fn request_id(headers: &HeaderMap) -> RequestId {
 }
 
 /// The one `authorization` header. With several it is not clear who is calling.
-fn sole_authorization(headers: &HeaderMap) -> Result<Option<&str>, crate::identity::IdentityError> {
+fn sole_authorization(headers: &HeaderMap) -> Result<Option<&str>, IdentityError> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let first = values.next();
     if values.next().is_some() {
-        return Err(crate::identity::IdentityError::NotBearer);
+        return Err(IdentityError::NotBearer);
     }
-    first
-        .map(|value| value.to_str().map_err(|_| crate::identity::IdentityError::NotBearer))
-        .transpose()
+    first.map(|value| value.to_str().map_err(|_| IdentityError::NotBearer)).transpose()
 }
 
 fn known_rpc(path: &str) -> &'static str {
@@ -316,3 +391,7 @@ const fn code_name(code: Code) -> &'static str {
         Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
+
+#[cfg(test)]
+#[path = "call_tests.rs"]
+mod tests;

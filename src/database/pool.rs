@@ -70,7 +70,7 @@ pub fn session(options: PgConnectOptions, purpose: &str) -> PgConnectOptions {
 pub async fn open(options: PgConnectOptions, connections: u32) -> Result<PgPool, DatabaseError> {
     let options = session(options, "pool");
     let probe = connect(&options).await?;
-    check_version(&probe)?;
+    check_version(probe.server_version_num())?;
     // A failed farewell changes nothing.
     let _ = probe.close().await;
     Ok(PgPoolOptions::new()
@@ -100,8 +100,9 @@ pub fn place_of(options: &PgConnectOptions) -> String {
     }
 }
 
-fn check_version(connection: &PgConnection) -> Result<(), DatabaseError> {
-    match connection.server_version_num() {
+/// `version` as the server tells it, such as 150018.
+fn check_version(version: Option<u32>) -> Result<(), DatabaseError> {
+    match version {
         Some(version) if version >= OLDEST_POSTGRES * 10_000 => Ok(()),
         Some(version) => Err(DatabaseError::TooOld((version / 10_000).to_string())),
         None => Err(DatabaseError::TooOld("of an unknown version".to_owned())),
@@ -117,5 +118,15 @@ mod tests {
         let options: PgConnectOptions =
             "postgres://books:hunter2@db.example:5433/ledger".parse().unwrap();
         assert_eq!(place_of(&options), "db.example:5433/ledger");
+    }
+
+    #[test]
+    fn a_postgres_before_15_is_refused() {
+        assert!(check_version(Some(150_000)).is_ok());
+        assert!(check_version(Some(180_001)).is_ok());
+        for version in [Some(140_019), Some(90_624), None] {
+            let refusal = check_version(version).unwrap_err().to_string();
+            assert!(refusal.contains("15 or newer"), "{refusal}");
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! Puts the parts together, runs them, and drains them.
 //!
 //! [`start`] builds in this order, each step using those before it: database, schema, secret and
-//! gate, services, listeners. [`RunningServer::drain`] goes back: health says
-//! `NOT_SERVING`, the door closes, calls under way are answered, background tasks finish what is queued, connections close,
+//! gate, ports, services. [`RunningServer::drain`] goes back: health says `NOT_SERVING`, the door
+//! closes, calls under way are answered, background tasks finish what is queued, connections close,
 //! the embedded Postgres stops. Every step of a drain is bounded, so that a stop always ends.
 
 mod domain;
@@ -11,10 +11,15 @@ mod health;
 mod metrics;
 mod services;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use sqlx::PgPool;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 use tonic::{
     service::Routes,
     transport::{Server, server::TcpIncoming},
@@ -23,7 +28,7 @@ use tonic::{
 pub use self::error::ServerError;
 use self::health::Health;
 use crate::{
-    api::call::CallLayer,
+    api::call::{CallLayer, Endings},
     config::{Config, DatabaseChoice, SecretSource},
     database::{
         embedded::{self, EmbeddedCluster},
@@ -35,11 +40,19 @@ use crate::{
         token::{TokenAuthority, TokenRequest},
     },
     tasks::Tasks,
-    telemetry::metrics::Metrics,
+    telemetry::metrics::{CallMetrics, Metrics},
 };
 
-/// How long calls under way may take to end during a drain. Orchestrators kill after 30 s.
-const CALL_DRAIN: Duration = Duration::from_secs(15);
+/// How long calls under way may take to end during a drain. Orchestrators kill after 30 s; this
+/// and the bounds below leave room within that.
+const CALL_DRAIN: Duration = Duration::from_secs(10);
+/// How long clients may take to hear that the door closes and to close their connections; those
+/// that answer take a round trip.
+const GOODBYE: Duration = Duration::from_secs(2);
+/// How long a stream that was cut may take to tell its caller so.
+const CUT_DRAIN: Duration = Duration::from_secs(1);
+/// How often a drain looks whether calls are under way.
+const DRAIN_POLL: Duration = Duration::from_millis(20);
 /// How long background tasks may take to finish what is queued: a few batches.
 const TASK_DRAIN: Duration = Duration::from_secs(8);
 /// How long connections may take to close.
@@ -66,6 +79,8 @@ pub struct RunningServer {
     metrics_addr: Option<SocketAddr>,
     tasks: Tasks,
     health: Health,
+    cut: CancellationToken,
+    calls: CallMetrics,
     calls_ended: oneshot::Receiver<()>,
     pool: PgPool,
     cluster: Option<EmbeddedCluster>,
@@ -130,7 +145,12 @@ pub async fn start(config: Config) -> Result<RunningServer, ServerError> {
     if let Some(listener) = metrics_listener {
         metrics::serve(listener, &parts);
     }
-    let layer = CallLayer::new(Arc::new(gate), parts.metrics.calls.clone());
+    let cut = CancellationToken::new();
+    let layer = CallLayer::new(
+        Arc::new(gate),
+        parts.metrics.calls.clone(),
+        Endings { closing: parts.tasks.closing(), cut: cut.clone() },
+    );
     let calls_ended = serve(&parts.tasks, layer, routes, incoming);
 
     tracing::info!(%local_addr, metrics_addr = metrics_addr.map(tracing::field::display), "serving");
@@ -139,6 +159,8 @@ pub async fn start(config: Config) -> Result<RunningServer, ServerError> {
         metrics_addr,
         tasks: parts.tasks,
         health,
+        cut,
+        calls: parts.metrics.calls.clone(),
         calls_ended,
         pool,
         cluster,
@@ -163,8 +185,9 @@ fn serve(
 ) -> oneshot::Receiver<()> {
     let (calls_end, calls_ended) = oneshot::channel();
     let (closing, all_tasks) = (tasks.closing(), tasks.clone());
+    let stopping = tasks.stopping();
     tasks.spawn("gRPC", async move {
-        let served = Server::builder()
+        let serving = Server::builder()
             .max_concurrent_streams(CONCURRENT_STREAMS)
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
@@ -174,8 +197,9 @@ fn serve(
                 routes.prepare(),
                 incoming,
                 closing.clone().cancelled_owned(),
-            )
-            .await;
+            );
+        // It waits for every client to close its connection; a drain does not.
+        let served = stopping.run_until_cancelled(serving).await;
         if !closing.is_cancelled() {
             all_tasks.fail("gRPC", &format!("the listener ended: {served:?}"));
         }
@@ -213,11 +237,11 @@ impl RunningServer {
     ///
     /// # Errors
     /// The essential part that failed before, or that something was still running at its bound.
-    pub async fn drain(self) -> Result<(), ServerError> {
+    pub async fn drain(mut self) -> Result<(), ServerError> {
         tracing::info!("draining");
         self.health.stop().await;
         self.tasks.begin_closing();
-        let calls_ended = tokio::time::timeout(CALL_DRAIN, self.calls_ended).await.is_ok();
+        let calls_ended = self.calls_have_ended().await;
         let tasks_ended = self.tasks.stop(TASK_DRAIN).await;
         let _ = tokio::time::timeout(POOL_DRAIN, self.pool.close()).await;
         if let Some(cluster) = self.cluster {
@@ -234,6 +258,30 @@ impl RunningServer {
         }
         tracing::info!("drained");
         Ok(())
+    }
+
+    /// Waits for the calls under way, then cuts what is left. What counts is calls, not
+    /// connections: a client that does not answer may keep its own open for as long as it likes.
+    async fn calls_have_ended(&mut self) -> bool {
+        let begun = Instant::now();
+        let ended = loop {
+            if tokio::time::timeout(DRAIN_POLL, &mut self.calls_ended).await.is_ok() {
+                break true;
+            }
+            let are_over = self.calls.in_flight.get() == 0;
+            if are_over && begun.elapsed() >= GOODBYE {
+                break true;
+            }
+            if begun.elapsed() >= CALL_DRAIN {
+                break false;
+            }
+        };
+        self.cut.cancel();
+        if ended {
+            return true;
+        }
+        tokio::time::sleep(CUT_DRAIN).await;
+        self.calls.in_flight.get() == 0
     }
 }
 

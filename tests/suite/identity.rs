@@ -46,7 +46,7 @@ async fn call(channel: Channel, path: &str, authorization: &[&str]) -> Result<()
     grpc.unary(request, PathAndQuery::try_from(path).unwrap(), codec).await.map(|_| ())
 }
 
-fn claims(changes: serde_json::Value) -> serde_json::Value {
+fn claims(changes: &serde_json::Value) -> serde_json::Value {
     let now = clock::now().timestamp();
     let mut claims = json!({
         "iss": "tollgate", "aud": "tollgate", "sub": "a test", "exp": now + 60, "role": "operator"
@@ -86,12 +86,12 @@ async fn a_token_that_is_broken_expired_or_of_another_server_is_refused_with_its
         (format!("{unsigned}.AAAA"), "TOKEN_SIGNATURE"),
         (other, "TOKEN_SIGNATURE"),
         (none, "TOKEN_ALGORITHM"),
-        (signed(HS512, &claims(json!({}))), "TOKEN_ALGORITHM"),
-        (signed(HS256, &claims(json!({ "exp": now - 60 }))), "TOKEN_EXPIRED"),
-        (signed(HS256, &claims(json!({ "nbf": now + 60 }))), "TOKEN_NOT_YET_VALID"),
-        (signed(HS256, &claims(json!({ "aud": "elsewhere" }))), "TOKEN_WRONG_PARTY"),
-        (signed(HS256, &claims(json!({ "role": "root" }))), "ROLE_UNKNOWN"),
-        (signed(HS256, &claims(json!({ "role": "tenant" }))), "TOKEN_ACCOUNT"),
+        (signed(HS512, &claims(&json!({}))), "TOKEN_ALGORITHM"),
+        (signed(HS256, &claims(&json!({ "exp": now - 60 }))), "TOKEN_EXPIRED"),
+        (signed(HS256, &claims(&json!({ "nbf": now + 60 }))), "TOKEN_NOT_YET_VALID"),
+        (signed(HS256, &claims(&json!({ "aud": "elsewhere" }))), "TOKEN_WRONG_PARTY"),
+        (signed(HS256, &claims(&json!({ "role": "root" }))), "ROLE_UNKNOWN"),
+        (signed(HS256, &claims(&json!({ "role": "tenant" }))), "TOKEN_ACCOUNT"),
     ] {
         assert_eq!(reason_with(&server, &token).await, reason, "{token}");
     }

@@ -24,4 +24,5 @@ mod keys;
 mod ledger;
 mod price_book;
 mod recorder;
+mod serve;
 mod usage;

@@ -38,9 +38,14 @@ impl ServerProcess {
         let log = directory.with_extension(format!("{}.log", uuid::Uuid::now_v7()));
         let mut command = Command::new(TOLLGATE);
         command
-            .args(["serve", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"])
-            .args(["--log-format", "json", "--log", "debug"])
+            .arg("serve")
             .args(flags)
+            .envs([
+                ("TOLLGATE_LISTEN", "127.0.0.1:0"),
+                ("TOLLGATE_METRICS_LISTEN", "127.0.0.1:0"),
+                ("TOLLGATE_LOG_FORMAT", "json"),
+                ("TOLLGATE_LOG", "debug"),
+            ])
             .stdin(Stdio::null())
             .stderr(File::create(&log).unwrap());
         for name in ["DATABASE_URL", "TOLLGATE_JWT_SECRET", "TOLLGATE_JWT_SECRET_FILE"] {
@@ -112,15 +117,29 @@ impl ServerProcess {
     }
 
     /// Waits for its end.
-    pub(crate) fn wait(&mut self) -> ExitStatus {
+    pub(crate) async fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
             assert!(Instant::now() < deadline, "the server does not end:\n{}", self.log());
-            thread::sleep(Duration::from_millis(20));
+            // Not asleep: clients of this test must hear that the door closes.
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Stops it in order.
+    pub(crate) async fn stop(mut self) -> ExitStatus {
+        self.terminate();
+        self.wait().await
+    }
+
+    /// Stops it in order and returns everything it has logged.
+    pub(crate) async fn stop_and_read_log(mut self) -> String {
+        self.terminate();
+        assert!(self.wait().await.success(), "{}", self.log());
+        self.log()
     }
 
     fn signal(&self, signal: Signal) {
