@@ -308,6 +308,19 @@ const TAMPERED: &[(&str, &str, &str)] = &[
     ),
     ("DELETE FROM api_keys", "events_refer_to_what_exists", "not its own"),
     (
+        "SET allow_system_table_mods = on;
+         WITH ranges AS (SELECT partition.oid, relpartbound,
+                                row_number() OVER (ORDER BY relname) AS month
+                         FROM pg_class AS partition
+                         JOIN pg_inherits ON inhrelid = partition.oid
+                         WHERE inhparent = 'usage_events'::regclass)
+         UPDATE pg_class SET relpartbound = other.relpartbound
+         FROM ranges JOIN ranges AS other ON other.month = CASE ranges.month WHEN 3 THEN 1 ELSE 3 END
+         WHERE pg_class.oid = ranges.oid AND ranges.month IN (1, 3)",
+        "events_in_their_partition",
+        "which ranges from",
+    ),
+    (
         "ALTER TABLE transfers DISABLE TRIGGER transfers_append_only",
         "append_only_guards",
         "table transfers can be changed: no trigger refuses UPDATE",

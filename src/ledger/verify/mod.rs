@@ -24,7 +24,8 @@ use crate::{
     },
 };
 
-/// How long a verification may take: about a hundred million events.
+/// How long a verification may take: as long as its snapshot may keep dead rows from being cleaned
+/// up. One account at a time takes less.
 const VERIFY_LIMIT_SECONDS: u32 = 15 * 60;
 /// How many violations of a check are shown in words; the others are counted.
 pub const MAX_FINDINGS: usize = 5;

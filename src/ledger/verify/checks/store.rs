@@ -2,12 +2,7 @@
 //! how many findings to show; it answers how many rows it examined, how many do not agree, and the
 //! first of those in words.
 
-/// A check in SQL.
-pub(super) struct SqlCheck {
-    pub(super) name: &'static str,
-    pub(super) description: &'static str,
-    pub(super) statement: &'static str,
-}
+use super::SqlCheck;
 
 /// A check's statement, from what counts the rows examined and what finds those that do not agree.
 macro_rules! check {
@@ -28,7 +23,7 @@ macro_rules! check {
 }
 
 /// All but [`TRANSFERS_FOLLOW_THE_CHART`], which takes the chart as well.
-pub(super) const ALL: &[SqlCheck] = &[
+pub(in crate::ledger::verify) const ALL: &[SqlCheck] = &[
     BALANCES_EQUAL_TRANSFERS,
     POSTINGS_WITHOUT_GAPS,
     EVENTS_SUM_TO_POSTINGS,
@@ -348,15 +343,17 @@ const EVENTS_IN_THEIR_PARTITION: SqlCheck = check!(
     "every event is in the partition whose range holds its id",
     examined: "SELECT count(*) FROM usage_events WHERE $1::uuid IS NULL OR account_id = $1",
     bad: "
-        SELECT format('account %s: event %s is in %s, which ranges from %s to %s', account_id,
-                      event_id, event.tableoid::regclass, range.bounds[1], range.bounds[2]) AS finding
-        FROM usage_events AS event
-        JOIN (
+        -- Materialized, so that the bounds are read once for each partition and not for each event.
+        WITH range AS MATERIALIZED (
             SELECT oid, regexp_match(pg_get_expr(relpartbound, oid),
                                      'FROM [(]''(.*)''[)] TO [(]''(.*)''[)]')::uuid[] AS bounds
             FROM pg_class
-            WHERE relispartition AND relkind = 'r'
-        ) AS range ON range.oid = event.tableoid
+            WHERE oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'usage_events'::regclass)
+        )
+        SELECT format('account %s: event %s is in %s, which ranges from %s to %s', account_id,
+                      event_id, event.tableoid::regclass, range.bounds[1], range.bounds[2]) AS finding
+        FROM usage_events AS event
+        JOIN range ON range.oid = event.tableoid
         WHERE (event_id < range.bounds[1] OR event_id >= range.bounds[2])
           AND ($1::uuid IS NULL OR account_id = $1)",
 );
@@ -391,7 +388,7 @@ const APPEND_ONLY_GUARDS: SqlCheck = check!(
 );
 
 /// Takes the routes of every kind of transfer: their kinds, debit lines and credit lines.
-pub(super) const TRANSFERS_FOLLOW_THE_CHART: SqlCheck = check!(
+pub(in crate::ledger::verify) const TRANSFERS_FOLLOW_THE_CHART: SqlCheck = check!(
     "transfers_follow_the_chart",
     "every transfer moves money between lines of the chart, as its kind may",
     examined: "SELECT count(*) FROM transfers WHERE $1::uuid IS NULL OR account_id = $1",
