@@ -161,6 +161,18 @@ async fn what_was_answered_during_a_drain_is_there_after_the_next_start() {
 }
 
 #[tokio::test]
+async fn what_was_answered_before_kill_9_is_there_after_the_next_start() {
+    let directory = directory();
+    let mut server = ServerProcess::start(&data_dir(&directory));
+    create_account(&server.operator().await, "acme").await.unwrap();
+    server.kill();
+    let again = ServerProcess::start(&data_dir(&directory));
+    let asked = GetAccountRequest { account: "acme".to_owned() };
+    again.operator().await.accounts().get_account(asked).await.unwrap();
+    assert!(again.stop().await.success());
+}
+
+#[tokio::test]
 async fn health_follows_the_database_away_and_back_and_calls_say_when_to_try_again() {
     let directory = directory();
     let server = ServerProcess::start(&data_dir(&directory));
@@ -301,7 +313,7 @@ async fn a_configuration_that_makes_no_sense_ends_with_64_and_a_sentence() {
 async fn metrics_count_calls_by_rpc_and_code() {
     let server = TestServer::start().await;
     create_account(&server.operator().await, "acme").await.unwrap();
-    create_account(&server.auditor().await, "denied").await.unwrap_err();
+    create_account(&server.finance().await, "denied").await.unwrap_err();
     let page = server.metrics().await;
     for line in [
         "HTTP/1.1 200 OK",
