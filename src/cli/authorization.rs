@@ -45,7 +45,8 @@ pub(super) enum AuthorizationCommand {
     #[command(after_help = EXTEND_EXAMPLES)]
     Extend {
         /// The token of the grant
-        token: String,
+        #[arg(value_name = "TOKEN")]
+        grant_token: String,
         /// The output tokens it may now have in total
         #[arg(long, value_name = "TOKENS", value_parser = args::parse_tokens)]
         max_output: u64,
@@ -57,7 +58,8 @@ pub(super) enum AuthorizationCommand {
     #[command(after_help = CANCEL_EXAMPLES)]
     Cancel {
         /// The token of the grant
-        token: String,
+        #[arg(value_name = "TOKEN")]
+        grant_token: String,
     },
     /// List what is reserved now
     #[command(after_help = RESERVATIONS_EXAMPLES)]
@@ -104,9 +106,9 @@ pub(super) async fn run(command: AuthorizationCommand, session: &Session) -> Res
     let mut service = session.connect().await?.authorization();
     match command {
         AuthorizationCommand::Authorize(args) => authorize(&mut service, args, session).await,
-        AuthorizationCommand::Extend { token, max_output, allow_reduced } => {
+        AuthorizationCommand::Extend { grant_token, max_output, allow_reduced } => {
             let request = ExtendAuthorizationRequest {
-                token,
+                token: grant_token,
                 max_output_tokens: max_output,
                 allow_reduced_output: allow_reduced,
             };
@@ -116,8 +118,8 @@ pub(super) async fn run(command: AuthorizationCommand, session: &Session) -> Res
                 Extension::Denial(denial) => tell_denial(denial, session),
             }
         }
-        AuthorizationCommand::Cancel { token } => {
-            let request = CancelAuthorizationRequest { token };
+        AuthorizationCommand::Cancel { grant_token } => {
+            let request = CancelAuthorizationRequest { token: grant_token };
             let answer = service.cancel_authorization(request).await?.into_inner();
             session.output.show(&Table::record(
                 "cancellation",

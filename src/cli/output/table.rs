@@ -100,6 +100,8 @@ impl Table {
         }
         let mut table = comfy_table::Table::new();
         table.enforce_styling().set_content_arrangement(ContentArrangement::Dynamic);
+        // Styled blanks at a line's end could not be trimmed.
+        table.style_text_only();
         if !io::IsTerminal::is_terminal(&io::stdout()) {
             table.force_no_tty();
             // A pipe has no width unless somebody says so.
