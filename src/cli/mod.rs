@@ -14,7 +14,7 @@ use crate::{
         error::CliError,
         output::{Format, Output},
     },
-    config::ServeArguments,
+    config::{OPERATOR_TOKEN_FILE, ServeArguments, default_data_dir},
 };
 
 mod account;
@@ -24,6 +24,7 @@ mod balance;
 pub mod client;
 mod completions;
 mod credit;
+mod demo;
 pub mod error;
 mod key;
 mod ledger;
@@ -34,6 +35,8 @@ mod serve;
 mod token;
 mod usage;
 
+/// Where `tollgate serve` listens unless told otherwise.
+const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:50051";
 const AFTER_HELP: &str = "\
 Examples:
   tollgate account create acme --name 'Acme Inc.'
@@ -62,7 +65,7 @@ pub struct Cli {
 pub struct Global {
     /// The server
     #[arg(long, global = true, env = "TOLLGATE_ENDPOINT", value_name = "URL")]
-    #[arg(default_value = "http://127.0.0.1:50051")]
+    #[arg(default_value = DEFAULT_ENDPOINT)]
     pub endpoint: String,
     /// The caller's JWT [default: operator.jwt in the data directory, for a server on this machine]
     #[arg(long, global = true, env = "TOLLGATE_TOKEN", hide_env_values = true, value_name = "JWT")]
@@ -106,6 +109,8 @@ enum Command {
     /// Callers' tokens
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Show what it does, against a running server
+    Demo(demo::DemoArgs),
     /// Send a recorded request trace through the gate, and prove the books afterwards
     Replay(Box<replay::ReplayArgs>),
     /// Completions for your shell
@@ -124,6 +129,28 @@ impl Session {
     /// Connects to the server.
     pub async fn connect(&self) -> Result<Client, CliError> {
         Client::connect(&self.global).await
+    }
+
+    /// The flags that lead another command to the same server; empty for the default one.
+    fn flags(&self) -> String {
+        let endpoint = Some(&self.global.endpoint).filter(|url| *url != DEFAULT_ENDPOINT);
+        let endpoint = endpoint.map(|url| format!(" --endpoint {url}"));
+        let directory = self.global.data_dir.as_ref();
+        let directory = directory.map(|path| format!(" --data-dir {}", path.display()));
+        [endpoint, directory].into_iter().flatten().collect()
+    }
+
+    /// The server's address, and what a shell puts where its token belongs.
+    fn grpcurl(&self) -> (String, String) {
+        let address = self.global.endpoint.trim_start_matches("http://").trim_end_matches('/');
+        let directory = self.global.data_dir.clone().or_else(default_data_dir);
+        let token = match (&self.global.token, directory) {
+            (None, Some(directory)) => {
+                format!("$(cat {})", directory.join(OPERATOR_TOKEN_FILE).display())
+            }
+            _ => "$TOLLGATE_TOKEN".to_owned(),
+        };
+        (address.to_owned(), token)
     }
 
     /// Says that a list went on beyond what was shown.
@@ -176,6 +203,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Authorization(command) => client(authorization::run(command, session)),
         Command::Ledger(command) => client(ledger::run(command, session)),
         Command::Token(command) => token::run(command, session),
+        Command::Demo(args) => client(demo::run(args, session)),
         Command::Replay(args) => client(replay::run(*args, session)),
         Command::Completions(args) => completions::run(&args, &mut Cli::command()),
     }
@@ -189,6 +217,21 @@ fn client(work: impl Future<Output = Result<(), CliError>>) -> Result<(), CliErr
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A command's own argument of the same id would be given the global one's value.
+    #[test]
+    fn no_command_has_an_argument_that_a_global_one_has_already() {
+        let global: Vec<String> =
+            Cli::command().get_arguments().map(|argument| argument.get_id().to_string()).collect();
+        let mut open: Vec<_> = Cli::command().get_subcommands().cloned().collect();
+        while let Some(command) = open.pop() {
+            for argument in command.get_arguments() {
+                let id = argument.get_id().to_string();
+                assert!(!global.contains(&id), "{}: {id}", command.get_name());
+            }
+            open.extend(command.get_subcommands().cloned());
+        }
+    }
 
     #[test]
     fn every_command_is_well_formed_and_its_help_has_examples() {
