@@ -15,6 +15,7 @@ mod architecture;
 mod books_over_grpc;
 mod catalog;
 mod closing;
+mod cli;
 mod credits;
 mod directory;
 mod embedded;
