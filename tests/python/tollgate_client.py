@@ -13,40 +13,40 @@ amounts as strings. An answer is the message itself. A refusal is raised as `Ref
 
 import grpc
 from google.protobuf import descriptor_pool, json_format, message_factory
-from google.rpc import error_details_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
-from grpc_status import rpc_status
 
 # Longer than anything here takes on a busy machine; a call without a deadline can wait for ever.
 DEADLINE_SECONDS = 30
 
 
 class Refused(Exception):
-    """A gRPC status other than OK, with the details that a program can read."""
+    """A gRPC status other than OK, with the `google.rpc` details that a program can read."""
 
-    def __init__(self, error):
+    def __init__(self, error, pool):
         super().__init__(f"{error.code().name}: {error.details()}")
         self.code = error.code().name
         self.message = error.details()
         self.reason = None
         self.field = None
         self.retry_after_seconds = None
-        status = rpc_status.from_call(error)
-        for detail in status.details if status else []:
-            self._read(detail)
+        for key, value in error.trailing_metadata() or ():
+            if key == "grpc-status-details-bin":
+                status = _class_of(pool.FindMessageTypeByName("google.rpc.Status"))
+                for detail in status.FromString(value).details:
+                    self._read(detail, pool)
 
-    def _read(self, detail):
-        info = error_details_pb2.ErrorInfo()
-        bad_request = error_details_pb2.BadRequest()
-        retry = error_details_pb2.RetryInfo()
-        if detail.Unpack(info):
-            self.reason = info.reason
-        elif detail.Unpack(bad_request):
-            self.field = bad_request.field_violations[0].field
-        elif detail.Unpack(retry):
-            self.retry_after_seconds = retry.retry_delay.ToTimedelta().total_seconds()
+    def _read(self, detail, pool):
+        name = detail.type_url.rpartition("/")[2]
+        message = _class_of(pool.FindMessageTypeByName(name)).FromString(detail.value)
+        if name == "google.rpc.ErrorInfo":
+            self.reason = message.reason
+        elif name == "google.rpc.BadRequest":
+            self.field = message.field_violations[0].field
+        elif name == "google.rpc.RetryInfo":
+            delay = message.retry_delay
+            self.retry_after_seconds = delay.seconds + delay.nanos / 1e9
 
 
 class Client:
@@ -68,7 +68,7 @@ class Client:
         if name.startswith("_"):
             raise AttributeError(name)
         service = self._pool.FindServiceByName(f"{self._package}.{name}")
-        return Service(self._channel, self._metadata, service)
+        return Service(self._channel, self._metadata, service, self._pool)
 
     def close(self):
         self._channel.close()
@@ -77,10 +77,11 @@ class Client:
 class Service:
     """One service; its RPCs are methods that take the request's fields."""
 
-    def __init__(self, channel, metadata, descriptor):
+    def __init__(self, channel, metadata, descriptor, pool):
         self._channel = channel
         self._metadata = metadata
         self._descriptor = descriptor
+        self._pool = pool
 
     def __getattr__(self, name):
         method = self._descriptor.methods_by_name.get(name)
@@ -100,7 +101,7 @@ class Service:
         try:
             return call(request, metadata=self._metadata, timeout=DEADLINE_SECONDS)
         except grpc.RpcError as error:
-            raise Refused(error) from error
+            raise Refused(error, self._pool) from error
 
     def _stream(self, method, requests):
         """Both directions at once: requests as dictionaries in, answers out as they come."""
@@ -113,7 +114,7 @@ class Service:
         try:
             yield from call(messages, metadata=self._metadata, timeout=DEADLINE_SECONDS)
         except grpc.RpcError as error:
-            raise Refused(error) from error
+            raise Refused(error, self._pool) from error
 
     def _path(self, method):
         return f"/{self._descriptor.full_name}/{method.name}"
