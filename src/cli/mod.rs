@@ -131,13 +131,16 @@ impl Session {
         Client::connect(&self.global).await
     }
 
-    /// The flags that lead another command to the same server; empty for the default one.
-    fn flags(&self) -> String {
+    /// What a shell needs for `tollgate` to be this program and to find the same server.
+    fn exports(&self) -> String {
+        let program = std::env::current_exe().ok();
+        let folder = program.as_deref().and_then(std::path::Path::parent);
+        let path = folder.map(|folder| format!("  export PATH={}:$PATH\n", folder.display()));
         let endpoint = Some(&self.global.endpoint).filter(|url| *url != DEFAULT_ENDPOINT);
-        let endpoint = endpoint.map(|url| format!(" --endpoint {url}"));
-        let directory = self.global.data_dir.as_ref();
-        let directory = directory.map(|path| format!(" --data-dir {}", path.display()));
-        [endpoint, directory].into_iter().flatten().collect()
+        let endpoint = endpoint.map(|url| format!("  export TOLLGATE_ENDPOINT={url}\n"));
+        let data = self.global.data_dir.as_ref();
+        let data = data.map(|data| format!("  export TOLLGATE_DATA_DIR={}\n", data.display()));
+        [path, endpoint, data].into_iter().flatten().collect()
     }
 
     /// The server's address, and what a shell puts where its token belongs.

@@ -243,24 +243,24 @@ impl World {
     /// Commands to paste; they name this run's customers and keys.
     pub(super) fn next_commands(&self, session: &Session) -> String {
         let Self { startup, enterprise, startup_key, enterprise_key, .. } = self;
-        let global = session.flags();
-        let tollgate = format!("tollgate{global}");
+        let exports = session.exports();
         let (address, token) = session.grpcurl();
         format!(
             "\n\u{1b}[1;36mNext\u{1b}[0m\nThe server goes on running. Paste what you like:\n
-  {tollgate} balance {startup} {enterprise}
-  {tollgate} credit top-up {startup} 20 --method visa --reference ch_another
-  {tollgate} authorization authorize --key {startup_key} \\
-      --model gpt-4o --input 1200 --max-output 400
-  {tollgate} model compare --tokens 5M deepseek-ai/DeepSeek-V4-Flash gpt-4o
-  {tollgate} usage list {enterprise}
-  {tollgate} ledger transfers {startup}
+{exports}  STARTUP_KEY={startup_key}
+  ENTERPRISE_KEY={enterprise_key}
+
+  tollgate balance {startup} {enterprise}
+  tollgate credit top-up {startup} 20 --method wire --reference 'transfer 7'
+  tollgate authorization authorize --key $STARTUP_KEY --model gpt-4o --input 1200 --max-output 400
+  tollgate model compare --tokens 5M deepseek-ai/DeepSeek-V4-Flash gpt-4o
+  tollgate usage list {enterprise}
+  tollgate ledger transfers {startup}
 
   grpcurl -plaintext {address} list
   grpcurl -plaintext -H \"authorization: Bearer {token}\" \\
-      -d '{{\"api_key\": \"{enterprise_key}\",
-           \"model\": \"Pro/deepseek-ai/DeepSeek-V3.2\", \"input_tokens\": 1200,
-           \"max_output_tokens\": 400}}' \\
+      -d '{{\"api_key\": \"'$ENTERPRISE_KEY'\", \"input_tokens\": 1200, \"max_output_tokens\": 400,
+           \"model\": \"Pro/deepseek-ai/DeepSeek-V3.2\"}}' \\
       {address} tollgate.v1.AuthorizationService/Authorize
   grpcurl -plaintext -H \"authorization: Bearer {token}\" \\
       -d '{{\"account\": \"{startup}\"}}' {address} tollgate.v1.CreditService/GetBalance"
