@@ -12,6 +12,7 @@
 
 mod accounts;
 mod architecture;
+mod authorization;
 mod books_over_grpc;
 mod catalog;
 mod cli;
@@ -25,5 +26,6 @@ mod keys;
 mod ledger;
 mod price_book;
 mod recorder;
+mod reliability;
 mod serve;
 mod usage;

@@ -5,3 +5,4 @@ pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod server;
 pub(crate) mod shared_data;
+pub(crate) mod world;
