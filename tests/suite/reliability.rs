@@ -115,8 +115,11 @@ impl Traffic {
     }
 
     /// Waits until so many events are acknowledged.
-    async fn reach(&self, events: usize) {
+    async fn reach(&mut self, events: usize) {
         while self.acknowledged.lock().unwrap().len() < events {
+            if let Some(ended) = self.gateways.try_join_next() {
+                ended.unwrap();
+            }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
@@ -171,7 +174,7 @@ async fn a_server_killed_in_the_middle_of_traffic_loses_nothing_it_acknowledged(
     let directory = tempfile::tempdir().unwrap();
     let data_dir = directory.path().join("data");
     let mut server = ServerProcess::start(&data_dir);
-    let traffic = Traffic::start(&server).await;
+    let mut traffic = Traffic::start(&server).await;
     for share in [4, 2] {
         traffic.reach(GATEWAYS * REQUESTS / share).await;
         server.kill();
@@ -188,7 +191,7 @@ async fn a_postgres_killed_in_the_middle_of_traffic_loses_nothing_that_was_ackno
     let directory = tempfile::tempdir().unwrap();
     let data_dir = directory.path().join("data");
     let mut server = ServerProcess::start(&data_dir);
-    let traffic = Traffic::start(&server).await;
+    let mut traffic = Traffic::start(&server).await;
     for share in [4, 2] {
         traffic.reach(GATEWAYS * REQUESTS / share).await;
         rustix::process::kill_process(postmaster(&data_dir), Signal::KILL).unwrap();
