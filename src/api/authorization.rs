@@ -3,6 +3,7 @@
 use std::{pin::Pin, sync::Arc};
 
 use futures_util::{Stream, StreamExt as _};
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
@@ -36,17 +37,20 @@ pub struct AuthorizationApi {
     authorizer: Arc<Authorizer>,
     directory: Arc<Directory>,
     recorder: Recorder,
+    closing: CancellationToken,
 }
 
 impl AuthorizationApi {
-    /// The service over these parts.
+    /// The service over these parts; its streams answer what they have received and end when
+    /// `closing` is cancelled.
     #[must_use]
     pub const fn new(
         authorizer: Arc<Authorizer>,
         directory: Arc<Directory>,
         recorder: Recorder,
+        closing: CancellationToken,
     ) -> Self {
-        Self { authorizer, directory, recorder }
+        Self { authorizer, directory, recorder, closing }
     }
 
     async fn decide(
@@ -89,6 +93,7 @@ impl AuthorizationService for AuthorizationApi {
         let api = self.clone();
         let answers = request
             .into_inner()
+            .take_until(self.closing.clone().cancelled_owned())
             .map(move |item| {
                 let api = api.clone();
                 async move { api.decide_item(item?).await }

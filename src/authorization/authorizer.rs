@@ -29,12 +29,13 @@ use crate::{
         book::{PriceBook, Resolution},
         model::{Model, Route},
         rating,
-        version::{PricedModel, PricingTerms},
+        version::PricedModel,
     },
     clock,
     ids::{AccountId, AuthorizationId, InstanceId, moment_of},
     money::Amount,
     tasks::Tasks,
+    telemetry::metrics::AuthorizationMetrics,
 };
 
 /// Says whether requests may be served, and holds the funds for those that may. One per server.
@@ -47,6 +48,7 @@ pub struct Authorizer {
     signer: GrantSigner,
     leases: Leases,
     heartbeat: Heartbeat,
+    metrics: AuthorizationMetrics,
 }
 
 /// Who asks and for what, once the checks in memory have passed.
@@ -94,13 +96,14 @@ impl Authorizer {
         database: PgPool,
         directory: Arc<Directory>,
         book: Arc<PriceBook>,
+        metrics: AuthorizationMetrics,
         tasks: &Tasks,
     ) -> Result<Arc<Self>, AuthorizationError> {
         let instance = InstanceId::generate();
         let signer = signer(&database).await?;
         let mut connection = database.acquire().await?;
         store::register(&mut connection, instance, &description()).await?;
-        let (leases, queue) = Leases::new(instance);
+        let (leases, queue) = Leases::new(instance, metrics.clone());
         let authorizer = Arc::new(Self {
             instance,
             database: database.clone(),
@@ -109,6 +112,7 @@ impl Authorizer {
             signer,
             leases,
             heartbeat: Heartbeat::default(),
+            metrics,
         });
         authorizer.upkeep().beat(&mut connection).await?;
         authorizer.spawn(&database, queue, tasks);
@@ -197,7 +201,10 @@ impl Authorizer {
         if !self.heartbeat.allows() {
             return Err(AuthorizationError::Unavailable);
         }
-        decided(self.decide(request).await)
+        let decision = decided(self.decide(request).await)?;
+        let name = decision.name();
+        self.metrics.decisions.get_or_create(&[("decision", name)]).inc();
+        Ok(decision)
     }
 
     async fn decide(&self, request: &Request) -> Granted {
@@ -240,12 +247,7 @@ impl Authorizer {
         model: &Model,
         now: DateTime<Utc>,
     ) -> Result<Arc<PricedModel>, Stop> {
-        let terms = PricingTerms {
-            account_id: Some(account.account_id),
-            currency: account.currency,
-            discount_percent: account.discount_percent,
-            model_discounts: &account.model_discounts,
-        };
+        let terms = account.pricing_terms();
         let priced = match self.book.resolve(&terms, model, now) {
             Resolution::Priced(priced) => Some(priced),
             Resolution::Unpriced => None,
@@ -533,14 +535,6 @@ impl Authorizer {
     #[must_use]
     pub const fn heartbeat(&self) -> &Heartbeat {
         &self.heartbeat
-    }
-
-    /// What this server leases and has reserved, for its metrics: pools, reservations.
-    #[must_use]
-    pub fn sizes(&self) -> (usize, usize) {
-        let slots = self.leases.all();
-        let reservations = slots.iter().map(|slot| slot.lock().pool.reservations().count()).sum();
-        (slots.len(), reservations)
     }
 }
 

@@ -43,6 +43,18 @@ pub enum Decision {
     Denied(Box<Denial>),
 }
 
+impl Decision {
+    /// The name in logs and metrics: `granted`, `reduced`, or the reason of a denial.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Granted(Grant { reduced: true, .. }) => "reduced",
+            Self::Granted(_) => "granted",
+            Self::Denied(denial) => denial.reason.name(),
+        }
+    }
+}
+
 /// A promise to pay for one request.
 #[derive(Debug, Clone)]
 pub struct Grant {

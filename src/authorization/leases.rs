@@ -34,6 +34,7 @@ use crate::{
     clock,
     ids::{AccountId, AuthorizationId, InstanceId},
     money::Amount,
+    telemetry::metrics::AuthorizationMetrics,
 };
 
 /// One account on this server: its pool and whoever waits for a renewal.
@@ -114,17 +115,23 @@ pub(super) struct Leases {
     slots: papaya::HashMap<AccountId, Arc<Slot>>,
     sequence: AtomicI64,
     queue: mpsc::UnboundedSender<Arc<Slot>>,
+    metrics: AuthorizationMetrics,
 }
 
 /// The receiving end of the renewals, for the one task that sends them.
 pub(super) type RenewalQueue = mpsc::UnboundedReceiver<Arc<Slot>>;
 
 impl Leases {
-    pub(super) fn new(instance: InstanceId) -> (Self, RenewalQueue) {
+    pub(super) fn new(instance: InstanceId, metrics: AuthorizationMetrics) -> (Self, RenewalQueue) {
         // Bounded by the number of slots: each is queued once at most.
         let (queue, receiver) = mpsc::unbounded_channel();
-        let leases =
-            Self { instance, slots: papaya::HashMap::new(), sequence: AtomicI64::new(0), queue };
+        let leases = Self {
+            instance,
+            slots: papaya::HashMap::new(),
+            sequence: AtomicI64::new(0),
+            queue,
+            metrics,
+        };
         (leases, receiver)
     }
 
@@ -155,6 +162,7 @@ impl Leases {
 
     /// Asks for at least `floor`, better `need`, and waits until the database has answered.
     pub(super) async fn wait(&self, slot: &Arc<Slot>, need: Amount, floor: Amount) -> Waited {
+        self.metrics.lease_waits.inc();
         let mut rounds = slot.rounds.subscribe();
         let ticket = {
             let mut state = slot.lock();
@@ -199,6 +207,7 @@ impl Leases {
         let at = clock::since_boot();
         let renewals: Vec<(AccountId, Renewal)> =
             slots.iter().map(|slot| (slot.account, self.begin(slot, at))).collect();
+        self.metrics.lease_renewals.inc();
         let answer = store::renew_leases(connection, self.instance, &renewals).await;
         let outcome = match &answer {
             Ok(_) => Outcome::Done,
@@ -300,8 +309,11 @@ impl Leases {
     /// Pools that should be renewed though nobody waits: idle ones, and quiet ones whose lease is
     /// larger than what they need.
     pub(super) fn upkeep(&self, at: Duration) {
+        let (mut leased, mut outstanding) = (0, 0);
         for slot in self.all() {
             let mut state = slot.lock();
+            leased += i64::from(state.pool.leased().is_positive());
+            outstanding += i64::try_from(state.pool.count()).unwrap_or(i64::MAX);
             let unused = at.saturating_sub(state.used_at);
             let idle = unused >= limits::IDLE_LEASE && state.pool.free().is_positive();
             let drift = state.pool.drift();
@@ -313,6 +325,8 @@ impl Leases {
                 self.renew(&slot, &mut state);
             }
         }
+        self.metrics.leases.set(leased);
+        self.metrics.outstanding.set(outstanding);
     }
 }
 
@@ -394,6 +408,7 @@ impl Upkeep<'_> {
         }
         if !expired.is_empty() {
             let unsettled = store::keep_unsettled(connection, &expired).await?;
+            self.leases.metrics.expired.inc_by(unsettled);
             tracing::info!(lapsed = expired.len(), unsettled, "authorizations lapsed");
         }
         let at = clock::since_boot();

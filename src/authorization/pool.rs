@@ -114,6 +114,12 @@ impl<T: Clone> Pool<T> {
         self.outstanding
     }
 
+    /// How many reservations there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.reservations.len()
+    }
+
     /// The reservations themselves.
     pub fn reservations(&self) -> impl Iterator<Item = (AuthorizationId, &Reservation<T>)> {
         self.reservations.iter().map(|(id, reservation)| (*id, reservation))

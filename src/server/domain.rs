@@ -1,6 +1,6 @@
 //! The domain's parts, in the order in which they need each other, and what keeps them current.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{Parts, ServerError};
 use crate::{
@@ -12,6 +12,10 @@ use crate::{
         window::UsageWindow,
     },
 };
+
+/// When to read the price book again after a failure: a price must not stay stale for longer than
+/// the database is away.
+const RELOAD_AGAIN: Duration = Duration::from_millis(500);
 
 /// What the services share.
 #[derive(Clone)]
@@ -31,6 +35,7 @@ impl Domain {
             parts.pool.clone(),
             Arc::clone(&directory),
             Arc::clone(&book),
+            parts.metrics.authorization.clone(),
             &parts.tasks,
         )
         .await?;
@@ -67,8 +72,12 @@ impl Domain {
                     changed = reloads.changed() => if changed.is_err() { return },
                     () = stopping.cancelled() => return,
                 }
-                if let Err(error) = book.reload().await {
+                while let Err(error) = book.reload().await {
                     tracing::warn!(%error, "the price book was not read again");
+                    tokio::select! {
+                        () = tokio::time::sleep(RELOAD_AGAIN) => {}
+                        () = stopping.cancelled() => return,
+                    }
                 }
             }
         });

@@ -36,6 +36,7 @@ pub(super) async fn routes(
         Arc::clone(&domain.authorizer),
         Arc::clone(directory),
         domain.recorder.clone(),
+        parts.tasks.closing(),
     );
     let keys = KeyApi::new(pool.clone(), Arc::clone(directory));
     let credits =

@@ -21,7 +21,7 @@ use tollgate::{
 use tonic::Code;
 
 use crate::harness::{
-    process::ServerProcess,
+    process::{ServerProcess, reachable_directory},
     world::{authorize, decimal, issue, publish, record, request, startup, verify},
 };
 
@@ -40,10 +40,8 @@ type Current = Arc<Mutex<Client>>;
 /// One gateway: authorizes and records, and sends again whatever it has no answer to.
 async fn gateway(number: usize, key: String, current: Current, acknowledged: Acknowledged) {
     for index in 0..REQUESTS {
-        let asked = AuthorizeRequest {
-            request_id: format!("{number}-{index}"),
-            ..request(&key, 100)
-        };
+        let asked =
+            AuthorizeRequest { request_id: format!("{number}-{index}"), ..request(&key, 100) };
         let grant = retried(&current, |client| {
             let asked = asked.clone();
             async move {
@@ -171,7 +169,7 @@ async fn events(client: &Client, account: &str) -> BTreeMap<String, Decimal> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_killed_in_the_middle_of_traffic_loses_nothing_it_acknowledged() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = reachable_directory();
     let data_dir = directory.path().join("data");
     let mut server = ServerProcess::start(&data_dir);
     let mut traffic = Traffic::start(&server).await;
@@ -182,23 +180,21 @@ async fn a_server_killed_in_the_middle_of_traffic_loses_nothing_it_acknowledged(
         *traffic.current.lock().unwrap() = server.operator().await;
     }
     traffic.settle().await;
-    server.terminate();
-    assert!(server.wait().success());
+    assert!(server.stop().await.success());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_postgres_killed_in_the_middle_of_traffic_loses_nothing_that_was_acknowledged() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = reachable_directory();
     let data_dir = directory.path().join("data");
-    let mut server = ServerProcess::start(&data_dir);
+    let server = ServerProcess::start(&data_dir);
     let mut traffic = Traffic::start(&server).await;
     for share in [4, 2] {
         traffic.reach(GATEWAYS * REQUESTS / share).await;
         rustix::process::kill_process(postmaster(&data_dir), Signal::KILL).unwrap();
     }
     traffic.settle().await;
-    server.terminate();
-    assert!(server.wait().success());
+    assert!(server.stop().await.success());
 }
 
 fn postmaster(data_dir: &Path) -> Pid {

@@ -30,7 +30,7 @@ use tonic_types::StatusExt as _;
 
 use crate::harness::{
     postgres::{fresh_database, shared_cluster, url_of},
-    process::{ServerProcess, is_used},
+    process::{ServerProcess, is_used, reachable_directory},
     server::{SECRET, TestServer, config, connect, page, token},
 };
 
@@ -39,13 +39,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 type Flags = &'static [&'static str];
 type Variables = &'static [(&'static str, &'static str)];
-
-/// A directory that the user Postgres runs as may pass through.
-fn directory() -> tempfile::TempDir {
-    let directory = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
-    directory
-}
 
 fn data_dir(directory: &tempfile::TempDir) -> PathBuf {
     directory.path().join("data")
@@ -77,7 +70,7 @@ async fn until_health(channel: &Channel, wanted: ServingStatus) {
 
 #[tokio::test]
 async fn the_embedded_default_serves_drains_on_sigterm_and_leaves_nothing_running() {
-    let directory = directory();
+    let directory = reachable_directory();
     let mut server = ServerProcess::start(&data_dir(&directory));
     create_account(&server.operator().await, "acme").await.unwrap();
     for (file, mode) in [("secret", 0o600), ("operator.jwt", 0o600)] {
@@ -116,7 +109,7 @@ async fn a_client_that_does_not_answer_cannot_hold_up_a_drain() {
 
 #[tokio::test]
 async fn a_second_server_on_the_same_directory_is_refused_and_the_first_goes_on() {
-    let directory = directory();
+    let directory = reachable_directory();
     let first = ServerProcess::start(&data_dir(&directory));
     let path = data_dir(&directory);
     let mut second = ServerProcess::spawn(&path, &["--data-dir", path.to_str().unwrap()], &[]);
@@ -129,7 +122,7 @@ async fn a_second_server_on_the_same_directory_is_refused_and_the_first_goes_on(
 
 #[tokio::test]
 async fn what_was_answered_during_a_drain_is_there_after_the_next_start() {
-    let directory = directory();
+    let directory = reachable_directory();
     let mut server = ServerProcess::start(&data_dir(&directory));
     let client = server.operator().await;
     let callers: Vec<_> = (0..40)
@@ -162,7 +155,7 @@ async fn what_was_answered_during_a_drain_is_there_after_the_next_start() {
 
 #[tokio::test]
 async fn what_was_answered_before_kill_9_is_there_after_the_next_start() {
-    let directory = directory();
+    let directory = reachable_directory();
     let mut server = ServerProcess::start(&data_dir(&directory));
     create_account(&server.operator().await, "acme").await.unwrap();
     server.kill();
@@ -174,7 +167,7 @@ async fn what_was_answered_before_kill_9_is_there_after_the_next_start() {
 
 #[tokio::test]
 async fn health_follows_the_database_away_and_back_and_calls_say_when_to_try_again() {
-    let directory = directory();
+    let directory = reachable_directory();
     let server = ServerProcess::start(&data_dir(&directory));
     let client = server.operator().await;
     create_account(&client, "acme").await.unwrap();
@@ -289,7 +282,7 @@ async fn a_port_that_is_taken_is_named_with_the_remedy() {
 
 #[tokio::test]
 async fn a_configuration_that_makes_no_sense_ends_with_64_and_a_sentence() {
-    let directory = directory();
+    let directory = reachable_directory();
     let cases: [(Flags, Variables, &str); 6] = [
         (&["--listen", "everywhere"], &[], "--listen"),
         (&["--metrics-listen", "everywhere"], &[], "or off"),
@@ -370,7 +363,7 @@ async fn reflection_lists_the_contract_in_both_versions() {
 
 #[tokio::test]
 async fn no_secret_is_in_a_log_however_much_is_logged() {
-    let directory = directory();
+    let directory = reachable_directory();
     let password = "hunter2-and-more";
     let url = url_of(&fresh_database().await).replacen('@', &format!(":{password}@"), 1);
     let server = ServerProcess::spawn(
@@ -426,7 +419,7 @@ async fn no_secret_is_in_a_log_however_much_is_logged() {
 
 #[tokio::test]
 async fn every_line_about_a_call_has_its_request_id() {
-    let directory = directory();
+    let directory = reachable_directory();
     let server = ServerProcess::start(&data_dir(&directory));
     let mut accounts = server.operator().await.accounts();
     let mut request = tonic::Request::new(ListAccountsRequest::default());

@@ -3,6 +3,7 @@
 
 use std::{
     fs::{self, File},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     thread,
@@ -162,6 +163,13 @@ impl Drop for ServerProcess {
         }
         let _ = fs::remove_file(&self.log);
     }
+}
+
+/// A directory that the user Postgres runs as may pass through.
+pub(crate) fn reachable_directory() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o711)).unwrap();
+    directory
 }
 
 /// Whether a process works in or below a directory, as Postgres does in its own.

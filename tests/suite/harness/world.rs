@@ -12,7 +12,8 @@ use tollgate::{
         AuthorizeRequest, Balance, Contract, CreateAccountRequest, Denial, DenialReason,
         GetBalanceRequest, Grant, IssueKeyRequest, Key, KeyLimits, Model, Money, PaymentMethod,
         PaymentTerms, Price, PublishPricesRequest, Quantities, Rates, RecordUsageRequest,
-        RecordUsageResponse, Tier, TopUpRequest, VerifyLedgerRequest, authorize_response::Decision,
+        RecordUsageResponse, Tier, TopUpRequest, VerifyLedgerRequest,
+        authorize_response::Decision,
         record_usage_request::{Source, Usage},
     },
 };
@@ -244,7 +245,6 @@ pub(crate) async fn issue(
 pub(crate) async fn verify(client: &Client) {
     let request = VerifyLedgerRequest::default();
     let response = client.ledger().verify_ledger(request).await.unwrap().into_inner();
-    let broken: Vec<_> =
-        response.checks.iter().filter(|check| check.violations > 0).collect();
+    let broken: Vec<_> = response.checks.iter().filter(|check| check.violations > 0).collect();
     assert!(response.clean, "{broken:#?}");
 }
