@@ -75,7 +75,9 @@ impl Recorder {
     /// Starts the writers. They end when `tasks` stop, after writing what is queued.
     #[must_use]
     pub fn start(options: RecorderOptions, tasks: &Tasks) -> Self {
-        let shards: Arc<[Arc<Shard>]> = (0..WRITERS).map(|_| Arc::default()).collect();
+        let shards: Arc<[Arc<Shard>]> = (0..WRITERS)
+            .map(|_| Arc::new(Shard::new(options.metrics.queue_depth.clone())))
+            .collect();
         for shard in shards.iter() {
             let writer = Writer {
                 instance: options.instance,

@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -24,9 +25,16 @@ pub(super) struct Shard {
     closed: AtomicBool,
     /// The database has been away for a while; new usage is refused at once.
     away: AtomicBool,
+    /// How many events wait in all shards of this server.
+    depth: Gauge,
 }
 
 impl Shard {
+    /// An empty shard that counts what waits in it.
+    pub(super) fn new(depth: Gauge) -> Self {
+        Self { depth, ..Self::default() }
+    }
+
     /// Queues an event.
     pub(super) fn submit(&self, pending: Pending) -> Result<(), MeteringError> {
         if self.away.load(Ordering::Relaxed) {
@@ -40,6 +48,7 @@ impl Shard {
             }
             lanes.push(pending).map_err(|_| MeteringError::QueueFull)?;
         }
+        self.depth.inc();
         self.bell.notify_one();
         Ok(())
     }
@@ -51,6 +60,7 @@ impl Shard {
             let due = {
                 let mut lanes = self.lanes();
                 if let Some(batch) = lanes.take(MAX_BATCH, Instant::now()) {
+                    self.depth.dec_by(many(&batch.events));
                     return Some(batch);
                 }
                 if lanes.len() == 0 && stopping.is_cancelled() {
@@ -76,22 +86,19 @@ impl Shard {
 
     /// Puts events back that can be posted at once.
     pub(super) fn put_back(&self, events: Vec<Pending>) {
+        self.depth.inc_by(many(&events));
         self.lanes().put_back(events);
     }
 
     /// Puts events back whose accounts somebody else holds.
     pub(super) fn rest(&self, events: Vec<Pending>) {
+        self.depth.inc_by(many(&events));
         self.lanes().rest(events, Instant::now());
     }
 
     /// These accounts were posted.
     pub(super) fn rested(&self, accounts: impl Iterator<Item = AccountId>) {
         self.lanes().rested(accounts);
-    }
-
-    /// How many events wait.
-    pub(super) fn queued(&self) -> usize {
-        self.lanes().len()
     }
 
     /// Says whether the database is away.
@@ -103,4 +110,8 @@ impl Shard {
         // Nothing that holds the lock can leave the lanes half changed.
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn many(events: &[Pending]) -> i64 {
+    i64::try_from(events.len()).unwrap_or(i64::MAX)
 }

@@ -232,7 +232,6 @@ impl Writer {
             self.link.duplicates_expected = DUPLICATES_EXPECTED;
             self.answer_repeated(repeated).await;
         }
-        self.metrics.queue_depth.set(i64::try_from(self.shard.queued()).unwrap_or(i64::MAX));
     }
 
     fn answer_recorded(&self, pending: Pending, overrun: Amount) {
