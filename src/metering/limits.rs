@@ -20,9 +20,9 @@ pub const ANSWER_WAIT: Duration = Duration::from_secs(5);
 /// How long a batch waits for one account's row; posting transactions hold it for milliseconds.
 pub const LOCK_TIMEOUT: Duration = Duration::from_millis(100);
 /// How long the database may work on a batch: a hundred times what a large one takes.
-pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// When a connection that answers nothing is given up: the database's own limit has passed.
-pub const CONNECTION_PATIENCE: Duration = Duration::from_secs(12);
+pub const CONNECTION_PATIENCE: Duration = Duration::from_secs(6);
 /// The pause before a lost connection is tried again; doubles up to [`MAX_PAUSE`].
 pub const MIN_PAUSE: Duration = Duration::from_millis(20);
 /// The longest pause between two attempts.

@@ -165,6 +165,12 @@ async fn a_killed_postgres_is_waited_for_and_what_was_acknowledged_is_there_once
     let pid = Pid::from_raw(i32::try_from(postmaster).unwrap()).unwrap();
     rustix::process::kill_process(pid, Signal::KILL).unwrap();
     recording.await.unwrap();
+    // Those that were answered before it died did not have to wait for its return.
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while sqlx::query("SELECT").execute(&books.pool).await.is_err() {
+        assert!(tokio::time::Instant::now() < deadline, "Postgres did not come back");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     assert_eq!(books.prove(account).await, Decimal::new(501, 2));
     books.stop().await;
     cluster.stop().await.unwrap();

@@ -247,16 +247,23 @@ async fn record_all(
 }
 
 /// Records as a gateway must: whatever is answered UNAVAILABLE is sent again.
-async fn insist(recorder: &Recorder, events: Vec<NewEvent>) {
+async fn insist(recorder: &Recorder, mut events: Vec<NewEvent>) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
-    let answers = record_all(recorder, events.clone()).await;
-    for (event, mut answer) in events.into_iter().zip(answers) {
-        while let Err(error) = answer {
-            assert_eq!(error.kind(), ProblemKind::Unavailable);
-            assert!(error.retry_after().is_some());
-            assert!(tokio::time::Instant::now() < deadline, "still not recorded: {error}");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            answer = recorder.record(event.clone()).await;
+    loop {
+        let answers = record_all(recorder, events.clone()).await;
+        let mut unconfirmed = Vec::new();
+        for (event, answer) in events.into_iter().zip(answers) {
+            if let Err(error) = answer {
+                assert_eq!(error.kind(), ProblemKind::Unavailable);
+                assert!(error.retry_after().is_some());
+                unconfirmed.push(event);
+            }
         }
+        if unconfirmed.is_empty() {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{} not recorded", unconfirmed.len());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        events = unconfirmed;
     }
 }
