@@ -127,6 +127,10 @@ impl AuthorizationService for AuthorizationApi {
         let token = request.into_inner().token;
         let claims = self.authorizer.signer().verify(&token).map_err(refused)?;
         let (id, reserved, currency) = (claims.authorization_id, claims.reserved, claims.currency);
+        if self.authorizer.heartbeat().database_now() >= claims.expires_at {
+            // Nothing is held for it any more; cancelling it would only hide that it leaked.
+            return Err(refused(AuthorizationError::Expired(id)));
+        }
         let cancellation = NewEvent::cancellation(claims);
         let recorded = self.recorder.record(cancellation).await.map_err(refused)?;
         Ok(Response::new(proto::CancelAuthorizationResponse {

@@ -36,7 +36,7 @@ pub enum AuthorizationError {
     #[error(transparent)]
     Grant(#[from] GrantError),
     /// The authorization has expired.
-    #[error("authorization {0} has expired; authorize the request anew")]
+    #[error("authorization {0} has expired and holds nothing any more; authorize the request anew")]
     Expired(AuthorizationId),
     /// The authorization has been settled or cancelled.
     #[error("authorization {0} is settled or cancelled; authorize the request anew")]
