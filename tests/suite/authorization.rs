@@ -1,6 +1,6 @@
 //! The gate: every denial, the promise a grant makes, and crowds that race for the last credits.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use rust_decimal::Decimal;
 use tollgate::proto::{
@@ -104,7 +104,7 @@ async fn what_cannot_be_understood_is_an_error_that_names_the_field() {
     let world = World::start().await;
     world.startup("acme", "1").await;
     let key = world.key("acme").await;
-    let labels = HashMap::from_iter((0..17).map(|n| (format!("l{n}"), String::new())));
+    let labels = (0..17).map(|n| (format!("l{n}"), String::new())).collect();
     let cases = [
         ("request_id", AuthorizeRequest { request_id: "x".repeat(129), ..request(&key, 1) }),
         ("request_id", AuthorizeRequest { request_id: "a\nb".to_owned(), ..request(&key, 1) }),

@@ -34,6 +34,7 @@ pub(crate) struct World {
     pub(crate) client: Client,
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "a message's fields are options")]
 pub(crate) fn usd(amount: &str) -> Option<Money> {
     Some(Money { currency_code: "USD".to_owned(), amount: amount.to_owned() })
 }
