@@ -93,36 +93,44 @@ BEGIN
     END LOOP;
 END $$;
 
--- Removes servers not heard of for so long that nothing they promised can be outstanding any more,
--- and gives their leases back. Anyone may call it; two callers never meet.
-CREATE FUNCTION remove_dead_instances(p_silence interval) RETURNS bigint
+-- Removes a server not heard of for so long that nothing it promised can be outstanding any more,
+-- and gives its leases back, so many in one transaction. Returns how much it found to do; the caller
+-- asks again until that is nothing. Anyone may call it; two callers never meet.
+CREATE FUNCTION remove_dead_instances(p_silence interval, p_leases integer) RETURNS bigint
 LANGUAGE plpgsql AS $$
 DECLARE
     dead    uuid;
     lease   record;
     removed bigint := 0;
 BEGIN
-    FOR dead IN
-        SELECT instance_id FROM instances
-         WHERE greatest(heartbeat_at, stopped_at) + p_silence < clock_timestamp()
-         ORDER BY instance_id FOR UPDATE SKIP LOCKED
+    SELECT instance_id INTO dead FROM instances
+     WHERE greatest(heartbeat_at, stopped_at) + p_silence < clock_timestamp()
+     ORDER BY instance_id LIMIT 1 FOR UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN
+        -- Usage that came later than its issuer's removal: nobody reads of it any more.
+        DELETE FROM foreign_settlements AS settled
+         WHERE NOT EXISTS (SELECT FROM instances WHERE instance_id = settled.issuer);
+        RETURN 0;
+    END IF;
+
+    FOR lease IN
+        SELECT l.account_id, l.pool FROM leases l
+         WHERE l.instance_id = dead ORDER BY 1, 2 LIMIT p_leases
     LOOP
-        FOR lease IN
-            SELECT l.account_id, l.pool FROM leases l WHERE l.instance_id = dead ORDER BY 1, 2
-        LOOP
-            PERFORM 1 FROM account_funds f WHERE f.account_id = lease.account_id FOR UPDATE;
-            WITH gone AS (
-                DELETE FROM leases l
-                 WHERE l.account_id = lease.account_id AND l.pool = lease.pool
-                   AND l.instance_id = dead
-                RETURNING l.amount
-            )
-            UPDATE account_funds f SET leased = f.leased - gone.amount
-              FROM gone WHERE f.account_id = lease.account_id;
-        END LOOP;
-        DELETE FROM foreign_settlements WHERE issuer = dead;
-        DELETE FROM instances WHERE instance_id = dead;
+        PERFORM 1 FROM account_funds f WHERE f.account_id = lease.account_id FOR UPDATE;
+        WITH gone AS (
+            DELETE FROM leases l
+             WHERE l.account_id = lease.account_id AND l.pool = lease.pool
+               AND l.instance_id = dead
+            RETURNING l.amount
+        )
+        UPDATE account_funds f SET leased = f.leased - gone.amount
+          FROM gone WHERE f.account_id = lease.account_id;
         removed := removed + 1;
     END LOOP;
+    IF removed < p_leases THEN
+        DELETE FROM instances WHERE instance_id = dead;
+        removed := removed + 1;
+    END IF;
     RETURN removed;
 END $$;

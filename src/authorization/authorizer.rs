@@ -173,20 +173,24 @@ impl Authorizer {
         let mut ticks = tokio::time::interval(limits::LEASE_TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut round: u32 = 0;
+        let mut connection = None;
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
                 () = stopping.cancelled() => return,
             }
             round = round.wrapping_add(1);
-            let Ok(mut connection) = database.acquire().await else { continue };
-            if let Err(error) = self.upkeep().look_over(&mut connection).await {
-                tracing::warn!(%error, "leases were not looked over");
+            if connection.is_none() {
+                connection = store::connect(database).await;
             }
-            if round % limits::REMOVAL_ROUNDS == 1
-                && let Err(error) = store::remove_dead(&mut connection).await
-            {
-                tracing::warn!(%error, "dead servers were not removed");
+            let Some(open) = &mut connection else { continue };
+            let mut looked_over = self.upkeep().look_over(open).await;
+            if looked_over.is_ok() && round % limits::REMOVAL_ROUNDS == 1 {
+                looked_over = store::remove_dead(open).await;
+            }
+            if let Err(error) = looked_over {
+                tracing::warn!(%error, "leases were not looked over");
+                connection = None;
             }
         }
     }
@@ -198,9 +202,7 @@ impl Authorizer {
     /// and `Unavailable` when the database has not been heard of for too long.
     pub async fn authorize(&self, request: &Request) -> Result<Decision, AuthorizationError> {
         validate::request(request)?;
-        if !self.heartbeat.allows() {
-            return Err(AuthorizationError::Unavailable);
-        }
+        self.still_allowed()?;
         let decision = decided(self.decide(request).await)?;
         let name = decision.name();
         self.metrics.decisions.get_or_create(&[("decision", name)]).inc();
@@ -211,7 +213,7 @@ impl Authorizer {
         let now = clock::now();
         let (key, account) = self.customer(&request.api_key, now).await?;
         let slot = self.leases.slot(account.account_id);
-        if let Some(held) = answered(&slot, &key, request) {
+        if let Some(held) = self.answered(&slot, &key, request) {
             return same(&held, request);
         }
         let model = checks::model(self.book.model(&request.model), &request.model)?;
@@ -219,6 +221,15 @@ impl Authorizer {
         checks::access(&key, &model)?;
         let bound = checks::bound(request, &key, &model, &priced.price)?;
         self.reserve(&slot, &Asked { request, key, account, model, priced }, bound).await
+    }
+
+    /// What the same request was told before, if it may still be served.
+    fn answered(&self, slot: &Slot, key: &KeyRecord, request: &Request) -> Option<Arc<Held>> {
+        if request.request_id.is_empty() {
+            return None;
+        }
+        let request = (key.key_id, request.request_id.clone());
+        slot.lock().pool.answered(&request, self.heartbeat.database_now())
     }
 
     /// Key well formed · known · not revoked or expired · account active.
@@ -299,17 +310,20 @@ impl Authorizer {
         let request_id = &asked.request.request_id;
         let reservation = Reservation {
             amount: claims.reserved,
+            expires_at: claims.expires_at,
             covered_until: claims.covered_until(),
             request: (!request_id.is_empty()).then(|| (claims.key_id, request_id.clone())),
             grant: Arc::clone(held),
         };
         let at = clock::since_boot();
         let mut state = slot.lock();
+        self.still_allowed()?;
         state.touch(at);
-        match state.pool.reserve(claims.authorization_id, reservation) {
+        let now = self.heartbeat.database_now();
+        match state.pool.reserve(claims.authorization_id, reservation, now) {
             Reserved::Held => {
                 state.pool.count_spending(claims.reserved, at);
-                if state.pool.runs_dry(at) && !state.is_short(at, claims.reserved) {
+                if state.pool.runs_dry(at) && !state.has_nothing_left(at, claims.reserved) {
                     self.leases.renew(slot, &mut state);
                 }
                 Ok(Tried::Held)
@@ -318,6 +332,14 @@ impl Authorizer {
             Reserved::Short => Ok(Tried::Short { at, free: state.pool.free(), funds: state.funds }),
             Reserved::Full => Err(Stop::Denied(too_many(&asked.account.handle))),
         }
+    }
+
+    /// Asked once more after the expiry was fixed and before anything is held: the request may have
+    /// waited beyond the heartbeat's deadline, or the whole server may have slept. Whatever happens
+    /// after this, the expiry is within one lifetime of that deadline, for which the others keep a
+    /// silent server's leases.
+    fn still_allowed(&self) -> Result<(), AuthorizationError> {
+        if self.heartbeat.allows() { Ok(()) } else { Err(AuthorizationError::Unavailable) }
     }
 
     fn hold(&self, asked: &Asked<'_>, bound: Bound) -> Result<Held, Stop> {
@@ -376,9 +398,7 @@ impl Authorizer {
         allow_reduced_output: bool,
     ) -> Result<Decision, AuthorizationError> {
         let claims = self.signer.verify(token)?;
-        if !self.heartbeat.allows() {
-            return Err(AuthorizationError::Unavailable);
-        }
+        self.still_allowed()?;
         decided(self.extend_claims(claims, max_output_tokens, allow_reduced_output).await)
     }
 
@@ -450,7 +470,7 @@ impl Authorizer {
                 output < wanted,
             )?);
             let rise = amount.minus_to_zero(before.reserved);
-            let (at, free, funds) = match try_raise(slot, &raised)? {
+            let (at, free, funds) = match self.try_raise(slot, &raised)? {
                 Tried::Short { at, free, funds } => (at, free, funds),
                 Tried::Held | Tried::Again(_) => return Ok(raised.grant.clone()),
             };
@@ -477,6 +497,34 @@ impl Authorizer {
             }
         }
         Err(AuthorizationError::Unavailable.into())
+    }
+
+    fn try_raise(&self, slot: &Slot, raised: &Arc<Held>) -> Result<Tried, Stop> {
+        let claims = &raised.grant.claims;
+        let id = claims.authorization_id;
+        let reservation = Reservation {
+            amount: claims.reserved,
+            expires_at: claims.expires_at,
+            covered_until: claims.covered_until(),
+            request: None,
+            grant: Arc::clone(raised),
+        };
+        let at = clock::since_boot();
+        let mut state = slot.lock();
+        self.still_allowed()?;
+        state.touch(at);
+        let held = match state.pool.extend(id, reservation.clone()) {
+            Some(held) => held,
+            None if raised.adopted => {
+                let now = self.heartbeat.database_now();
+                matches!(state.pool.reserve(id, reservation, now), Reserved::Held)
+            }
+            None => return Err(AuthorizationError::NotOutstanding(id).into()),
+        };
+        if held {
+            return Ok(Tried::Held);
+        }
+        Ok(Tried::Short { at, free: state.pool.free(), funds: state.funds })
     }
 
     /// Usage was charged and is committed: what its reservation did not need is free again.
@@ -545,32 +593,6 @@ enum Tried {
     Short { at: Duration, free: Amount, funds: FundsView },
 }
 
-fn try_raise(slot: &Slot, raised: &Arc<Held>) -> Result<Tried, Stop> {
-    let claims = &raised.grant.claims;
-    let id = claims.authorization_id;
-    let at = clock::since_boot();
-    let mut state = slot.lock();
-    state.touch(at);
-    let (amount, until) = (claims.reserved, claims.covered_until());
-    let tried = match state.pool.extend(id, amount, until, Arc::clone(raised)) {
-        Some(raised) => raised,
-        None if raised.adopted => {
-            let reservation = Reservation {
-                amount,
-                covered_until: until,
-                request: None,
-                grant: Arc::clone(raised),
-            };
-            matches!(state.pool.reserve(id, reservation), Reserved::Held)
-        }
-        None => return Err(AuthorizationError::NotOutstanding(id).into()),
-    };
-    if tried {
-        return Ok(Tried::Held);
-    }
-    Ok(Tried::Short { at, free: state.pool.free(), funds: state.funds })
-}
-
 /// The grant of the same request again; another content under its id is refused.
 fn same(held: &Held, request: &Request) -> Granted {
     let claims = &held.grant.claims;
@@ -582,13 +604,6 @@ fn same(held: &Held, request: &Request) -> Granted {
         return Err(AuthorizationError::RequestIdReused(id).into());
     }
     Ok(held.grant.clone())
-}
-
-fn answered(slot: &Slot, key: &KeyRecord, request: &Request) -> Option<Arc<Held>> {
-    if request.request_id.is_empty() {
-        return None;
-    }
-    slot.lock().pool.answered(&(key.key_id, request.request_id.clone()))
 }
 
 fn held(slot: &Slot, id: AuthorizationId) -> Option<Arc<Held>> {

@@ -94,7 +94,13 @@ impl SlotState {
 
     /// Whether so much was not to be had a moment ago and nothing has changed since.
     pub(super) fn is_short(&self, at: Duration, amount: Amount) -> bool {
-        at < self.short_until && amount.decimal() > self.funds.available
+        let more = amount.minus_to_zero(self.pool.free());
+        self.has_nothing_left(at, more)
+    }
+
+    /// Whether a lease could not have grown by so much a moment ago.
+    pub(super) fn has_nothing_left(&self, at: Duration, more: Amount) -> bool {
+        at < self.short_until && more.decimal() > self.funds.available
     }
 }
 
@@ -115,6 +121,9 @@ pub(super) struct Leases {
     slots: papaya::HashMap<AccountId, Arc<Slot>>,
     sequence: AtomicI64,
     queue: mpsc::UnboundedSender<Arc<Slot>>,
+    /// Authorizations that are nobody's here any more and have not been written down yet. Bounded
+    /// by what was outstanding: without the database nothing new is authorized.
+    lapsed: Mutex<Vec<store::Expired>>,
     metrics: AuthorizationMetrics,
 }
 
@@ -130,6 +139,7 @@ impl Leases {
             slots: papaya::HashMap::new(),
             sequence: AtomicI64::new(0),
             queue,
+            lapsed: Mutex::default(),
             metrics,
         };
         (leases, receiver)
@@ -201,22 +211,28 @@ impl Leases {
         })
     }
 
-    /// Renews a batch of pools; on a failure nothing changes in memory but that those who wait
-    /// are told.
+    /// Renews a batch of pools. On a failure nothing changes in memory: those who wait are told, or
+    /// wait on where only a lock was in the way.
     async fn renew_batch(&self, connection: &mut PgConnection, slots: &[Arc<Slot>]) -> Outcome {
         let at = clock::since_boot();
         let renewals: Vec<(AccountId, Renewal)> =
             slots.iter().map(|slot| (slot.account, self.begin(slot, at))).collect();
         self.metrics.lease_renewals.inc();
-        let answer = store::renew_leases(connection, self.instance, &renewals).await;
+        let renewing = store::renew_leases(connection, self.instance, &renewals);
+        let answer = store::patiently(renewing).await;
         let outcome = match &answer {
             Ok(_) => Outcome::Done,
             Err(error) => Outcome::of(error),
         };
-        if outcome == Outcome::Locked && slots.len() > 1 {
+        if outcome == Outcome::Locked {
             // Each is tried alone next; whoever waits, waits for that.
             for (slot, (_, renewal)) in slots.iter().zip(&renewals) {
-                slot.lock().pool.wait_for(renewal.need, renewal.floor);
+                let mut state = slot.lock();
+                state.give_back |= renewal.give_back;
+                state.pool.wait_for(renewal.need, renewal.floor);
+                if slots.len() == 1 {
+                    self.renew(slot, &mut state);
+                }
             }
             return outcome;
         }
@@ -269,11 +285,46 @@ impl Leases {
             }
             self.renew_all(database, &mut connection, batch).await;
         }
-        if let Some(mut connection) = connection
-            && let Err(error) = store::stop(&mut connection, self.instance).await
-        {
+        if connection.is_none() {
+            connection = store::connect(database).await;
+        }
+        let Some(mut connection) = connection else { return };
+        if let Err(error) = self.sign_off(&mut connection).await {
             tracing::warn!(%error, "could not sign off; the leases are freed later");
         }
+    }
+
+    /// Leaves what is outstanding for others to settle, and on the list of what to look for once it
+    /// has expired.
+    async fn sign_off(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        for slot in self.all() {
+            let state = slot.lock();
+            let outstanding = state.pool.reservations();
+            self.lapsed().extend(
+                outstanding
+                    .map(|(id, reservation)| reservation.grant.expired(id, reservation.amount)),
+            );
+        }
+        self.write_lapsed(connection).await?;
+        store::patiently(store::stop(connection, self.instance)).await
+    }
+
+    fn lapsed(&self) -> MutexGuard<'_, Vec<store::Expired>> {
+        self.lapsed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes down what has lapsed; what cannot be written now is tried again.
+    async fn write_lapsed(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let lapsed = self.lapsed().clone();
+        if lapsed.is_empty() {
+            return Ok(());
+        }
+        let unsettled = store::patiently(store::keep_unsettled(connection, &lapsed)).await?;
+        // Others only add at the end.
+        self.lapsed().drain(..lapsed.len());
+        self.metrics.expired.inc_by(unsettled);
+        tracing::info!(lapsed = lapsed.len(), unsettled, "authorizations lapsed");
+        Ok(())
     }
 
     async fn renew_all(
@@ -383,7 +434,7 @@ impl Upkeep<'_> {
     /// One beat on a connection of its own.
     pub(super) async fn beat(&self, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
         let sent = clock::since_boot();
-        let answer = store::heartbeat(connection, self.instance).await?;
+        let answer = store::patiently(store::heartbeat(connection, self.instance)).await?;
         match answer {
             Some(time) => self.heartbeat.answered(sent, time),
             None => self.heartbeat.removed(),
@@ -393,26 +444,20 @@ impl Upkeep<'_> {
 
     /// Lets lapsed reservations go, takes what others settled, renews what has drifted.
     pub(super) async fn look_over(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        for (account, id, charge) in
-            store::take_foreign_settlements(connection, self.instance).await?
-        {
+        let settled = store::take_foreign_settlements(connection, self.instance);
+        for (account, id, charge) in store::patiently(settled).await? {
             self.leases.settle(account, id, charge);
         }
         let now = self.heartbeat.database_now();
-        let mut expired = Vec::new();
         for slot in self.leases.all() {
-            let mut state = slot.lock();
-            for (authorization, reservation) in state.pool.lapse(now) {
-                expired.push(reservation.grant.expired(authorization, reservation.amount));
-            }
+            let lapsed = slot.lock().pool.lapse(now);
+            self.leases.lapsed().extend(
+                lapsed
+                    .into_iter()
+                    .map(|(id, reservation)| reservation.grant.expired(id, reservation.amount)),
+            );
         }
-        if !expired.is_empty() {
-            let unsettled = store::keep_unsettled(connection, &expired).await?;
-            self.leases.metrics.expired.inc_by(unsettled);
-            tracing::info!(lapsed = expired.len(), unsettled, "authorizations lapsed");
-        }
-        let at = clock::since_boot();
-        self.leases.upkeep(at);
-        Ok(())
+        self.leases.upkeep(clock::since_boot());
+        self.leases.write_lapsed(connection).await
     }
 }

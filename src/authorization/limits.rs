@@ -38,6 +38,12 @@ pub const QUIET_POOL: Duration = Duration::from_secs(2);
 pub const RENEWAL_BATCH: usize = 500;
 /// How long a request waits for its account's lease before the answer is UNAVAILABLE.
 pub const LEASE_WAIT: Duration = Duration::from_secs(3);
+/// How long a renewal waits for one account's row, which posting holds for milliseconds: the other
+/// accounts of the round wait with it.
+pub const LEASE_LOCK_TIMEOUT: Duration = Duration::from_millis(200);
+/// How long the database may work on one round of renewals, a beat or a look at the leases before
+/// its connection is given up: a router that forgot it says nothing.
+pub const ANSWER_PATIENCE: Duration = HEARTBEAT_TTL;
 /// How often a request that others overtook asks again before it is denied.
 pub const RESERVATION_ATTEMPTS: u32 = 4;
 /// How long a shortage is answered from memory, unless funds change.
@@ -59,5 +65,8 @@ pub const MAX_LABEL_VALUE: usize = 256;
 
 /// Dead servers are looked for every so many looks at the leases.
 pub const REMOVAL_ROUNDS: u32 = 30;
+/// Leases of a dead server that are given back in one transaction: it holds the rows of their
+/// accounts for some ten milliseconds.
+pub const REMOVED_AT_A_TIME: i32 = 200;
 /// When to try again with too many requests under way.
 pub const RETRY_WHEN_FULL: Duration = Duration::from_secs(1);

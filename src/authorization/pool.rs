@@ -32,6 +32,8 @@ use crate::{
 pub struct Reservation<T> {
     /// What is held.
     pub amount: Amount,
+    /// Until when the request it was made for may be served.
+    pub expires_at: DateTime<Utc>,
     /// The last moment at which the database takes its usage as covered.
     pub covered_until: DateTime<Utc>,
     /// The key and request id it answers again, where the caller gave one.
@@ -69,6 +71,8 @@ pub struct Renewal {
     /// The lease must not shrink before the database's clock shows this: a lapsed reservation
     /// might still be settled until then.
     pub not_before: Option<DateTime<Utc>>,
+    /// What was free is given back with it.
+    pub give_back: bool,
 }
 
 /// One account's lease on one server.
@@ -131,17 +135,23 @@ impl<T: Clone> Pool<T> {
         self.reservations.get(&id)
     }
 
-    /// What the same request was told, while that is outstanding.
+    /// What the same request was told, while that is outstanding and has not expired.
     #[must_use]
-    pub fn answered(&self, request: &(KeyId, String)) -> Option<T> {
+    pub fn answered(&self, request: &(KeyId, String), now: DateTime<Utc>) -> Option<T> {
         let id = self.by_request.get(request)?;
-        self.reservations.get(id).map(|reservation| reservation.grant.clone())
+        let reservation = self.reservations.get(id).filter(|held| now < held.expires_at)?;
+        Some(reservation.grant.clone())
     }
 
     /// Holds an amount for a request, or for the same request answers what it was told.
-    pub fn reserve(&mut self, id: AuthorizationId, reservation: Reservation<T>) -> Reserved<T> {
-        if let Some(grant) = reservation.request.as_ref().and_then(|request| self.answered(request))
-        {
+    pub fn reserve(
+        &mut self,
+        id: AuthorizationId,
+        reservation: Reservation<T>,
+        now: DateTime<Utc>,
+    ) -> Reserved<T> {
+        let request = reservation.request.as_ref();
+        if let Some(grant) = request.and_then(|request| self.answered(request, now)) {
             return Reserved::Again(grant);
         }
         if self.reservations.len() >= limits::MAX_OUTSTANDING {
@@ -161,17 +171,11 @@ impl<T: Clone> Pool<T> {
         Reserved::Held
     }
 
-    /// Raises a reservation to a new amount and moves its expiry. `None` when it is not
+    /// Raises a reservation to that of `raised` and moves its expiry. `None` when it is not
     /// outstanding here; otherwise whether enough was free.
-    pub fn extend(
-        &mut self,
-        id: AuthorizationId,
-        amount: Amount,
-        covered_until: DateTime<Utc>,
-        grant: T,
-    ) -> Option<bool> {
+    pub fn extend(&mut self, id: AuthorizationId, raised: Reservation<T>) -> Option<bool> {
         let reservation = self.reservations.get_mut(&id)?;
-        let rise = amount.minus_to_zero(reservation.amount);
+        let rise = raised.amount.minus_to_zero(reservation.amount);
         let Some(free) = less(self.free, rise) else {
             return Some(false);
         };
@@ -179,8 +183,9 @@ impl<T: Clone> Pool<T> {
         self.outstanding = more(self.outstanding, rise);
         self.by_expiry.remove(&(reservation.covered_until, id));
         reservation.amount = more(reservation.amount, rise);
-        reservation.covered_until = reservation.covered_until.max(covered_until);
-        reservation.grant = grant;
+        reservation.expires_at = reservation.expires_at.max(raised.expires_at);
+        reservation.covered_until = reservation.covered_until.max(raised.covered_until);
+        reservation.grant = raised.grant;
         self.by_expiry.insert((reservation.covered_until, id));
         self.check();
         Some(true)
@@ -218,7 +223,11 @@ impl<T: Clone> Pool<T> {
 
     /// Notes that a request waits for `need`, and would be helped by `floor`.
     pub fn wait_for(&mut self, need: Amount, floor: Amount) {
-        self.waiting.push((need, floor.min(need)));
+        // Who needs nothing only waits for the round; its floor of nothing would make the database
+        // lend whatever is there to nobody's help.
+        if need.is_positive() {
+            self.waiting.push((need, floor.min(need)));
+        }
     }
 
     /// Counts what was reserved towards the recent spending.
@@ -263,6 +272,7 @@ impl<T: Clone> Pool<T> {
             floor: floor.minus_to_zero(self.free),
             want: if give_back { Amount::ZERO } else { want },
             not_before: self.lapsed_until,
+            give_back,
         }
     }
 
@@ -287,7 +297,10 @@ impl<T: Clone> Pool<T> {
     fn remove(&mut self, id: AuthorizationId) -> Option<Reservation<T>> {
         let reservation = self.reservations.remove(&id)?;
         self.by_expiry.remove(&(reservation.covered_until, id));
-        if let Some(request) = &reservation.request {
+        // The same request may hold another by now, made after this one had expired.
+        if let Some(request) = &reservation.request
+            && self.by_request.get(request) == Some(&id)
+        {
             self.by_request.remove(request);
         }
         self.outstanding = self.outstanding.minus_to_zero(reservation.amount);

@@ -14,7 +14,8 @@ fn at(second: i64) -> DateTime<Utc> {
 }
 
 fn reservation(units: i64, until: i64) -> Reservation<u32> {
-    Reservation { amount: amount(units), covered_until: at(until), request: None, grant: 0 }
+    let (expires_at, covered_until) = (at(until - 30), at(until));
+    Reservation { amount: amount(units), expires_at, covered_until, request: None, grant: 0 }
 }
 
 fn leased(units: i64) -> Pool<u32> {
@@ -28,9 +29,18 @@ fn leased(units: i64) -> Pool<u32> {
 #[test]
 fn only_what_is_free_can_be_reserved() {
     let mut pool = leased(10);
-    assert_eq!(pool.reserve(AuthorizationId::generate(), reservation(7, 60)), Reserved::Held);
-    assert_eq!(pool.reserve(AuthorizationId::generate(), reservation(4, 60)), Reserved::Short);
-    assert_eq!(pool.reserve(AuthorizationId::generate(), reservation(3, 60)), Reserved::Held);
+    assert_eq!(
+        pool.reserve(AuthorizationId::generate(), reservation(7, 60), at(0)),
+        Reserved::Held
+    );
+    assert_eq!(
+        pool.reserve(AuthorizationId::generate(), reservation(4, 60), at(0)),
+        Reserved::Short
+    );
+    assert_eq!(
+        pool.reserve(AuthorizationId::generate(), reservation(3, 60), at(0)),
+        Reserved::Held
+    );
     assert!(pool.free().is_zero());
 }
 
@@ -38,7 +48,7 @@ fn only_what_is_free_can_be_reserved() {
 fn settling_frees_what_the_charge_left_and_only_once() {
     let mut pool = leased(10);
     let id = AuthorizationId::generate();
-    pool.reserve(id, reservation(8, 60));
+    pool.reserve(id, reservation(8, 60), at(0));
     assert!(pool.settle(id, amount(3)).is_some());
     assert_eq!(pool.free(), amount(7));
     assert!(pool.settle(id, amount(3)).is_none());
@@ -49,7 +59,7 @@ fn settling_frees_what_the_charge_left_and_only_once() {
 fn a_charge_above_its_reservation_frees_nothing() {
     let mut pool = leased(10);
     let id = AuthorizationId::generate();
-    pool.reserve(id, reservation(4, 60));
+    pool.reserve(id, reservation(4, 60), at(0));
     pool.settle(id, amount(9));
     assert_eq!(pool.free(), amount(6));
 }
@@ -57,7 +67,7 @@ fn a_charge_above_its_reservation_frees_nothing() {
 #[test]
 fn a_lapsed_reservation_is_not_free_until_the_lease_has_shrunk_by_it() {
     let mut pool = leased(10);
-    pool.reserve(AuthorizationId::generate(), reservation(8, 60));
+    pool.reserve(AuthorizationId::generate(), reservation(8, 60), at(0));
     assert!(pool.lapse(at(60)).is_empty());
     assert_eq!(pool.lapse(at(61)).len(), 1);
     assert_eq!((pool.free(), pool.outstanding()), (amount(2), Amount::ZERO));
@@ -74,23 +84,50 @@ fn the_same_request_is_answered_again_while_it_is_outstanding() {
     let request = Some((KeyId::generate(), "r-1".to_owned()));
     let first = Reservation { request: request.clone(), grant: 7, ..reservation(5, 60) };
     let id = AuthorizationId::generate();
-    assert_eq!(pool.reserve(id, first.clone()), Reserved::Held);
+    assert_eq!(pool.reserve(id, first.clone(), at(0)), Reserved::Held);
     let again = Reservation { grant: 8, ..first };
-    assert_eq!(pool.reserve(AuthorizationId::generate(), again.clone()), Reserved::Again(7));
+    assert_eq!(
+        pool.reserve(AuthorizationId::generate(), again.clone(), at(29)),
+        Reserved::Again(7)
+    );
     pool.settle(id, Amount::ZERO);
-    assert_eq!(pool.reserve(AuthorizationId::generate(), again), Reserved::Held);
+    assert_eq!(pool.reserve(AuthorizationId::generate(), again, at(0)), Reserved::Held);
+}
+
+#[test]
+fn a_request_whose_grant_has_expired_gets_a_new_one_which_outlives_the_old() {
+    let mut pool = leased(10);
+    let request = (KeyId::generate(), "r-1".to_owned());
+    let asked = |until, grant| Reservation {
+        request: Some(request.clone()),
+        grant,
+        ..reservation(4, until)
+    };
+    assert_eq!(pool.reserve(AuthorizationId::generate(), asked(60, 7), at(0)), Reserved::Held);
+    assert_eq!(pool.reserve(AuthorizationId::generate(), asked(90, 8), at(30)), Reserved::Held);
+    assert_eq!(pool.lapse(at(61)).len(), 1);
+    assert_eq!(pool.answered(&request, at(40)), Some(8));
+}
+
+#[test]
+fn who_waits_for_nothing_makes_nobody_borrow_in_vain() {
+    let mut pool: Pool<u32> = Pool::new();
+    pool.wait_for(amount(100), amount(100));
+    pool.wait_for(Amount::ZERO, Amount::ZERO);
+    let renewal = pool.begin_renewal(1, Duration::ZERO, false);
+    assert_eq!((renewal.need, renewal.floor), (amount(100), amount(100)));
 }
 
 #[test]
 fn an_extension_takes_only_the_rise_and_moves_the_expiry() {
     let mut pool = leased(10);
     let id = AuthorizationId::generate();
-    pool.reserve(id, reservation(4, 60));
-    assert_eq!(pool.extend(id, amount(11), at(90), 1), Some(false));
-    assert_eq!(pool.extend(id, amount(9), at(90), 1), Some(true));
+    pool.reserve(id, reservation(4, 60), at(0));
+    assert_eq!(pool.extend(id, reservation(11, 90)), Some(false));
+    assert_eq!(pool.extend(id, reservation(9, 90)), Some(true));
     assert_eq!((pool.free(), pool.outstanding()), (amount(1), amount(9)));
     assert!(pool.lapse(at(61)).is_empty());
-    assert_eq!(pool.extend(AuthorizationId::generate(), amount(1), at(90), 1), None);
+    assert_eq!(pool.extend(AuthorizationId::generate(), reservation(1, 90)), None);
 }
 
 /// The database's half of the protocol, as `renew_leases` and `post_usage` keep it.
@@ -177,16 +214,14 @@ proptest! {
                 Step::Authorize { server, units, lifetime } => {
                     let id = AuthorizationId::generate();
                     let until = at(database.now + lifetime);
-                    let asked = Reservation {
-                        amount: amount(units), covered_until: until, request: None, grant: 0,
-                    };
-                    if pools[server].reserve(id, asked.clone()) == Reserved::Short {
+                    let asked = reservation(units, database.now + lifetime);
+                    if pools[server].reserve(id, asked.clone(), at(0)) == Reserved::Short {
                         pools[server].wait_for(amount(units), amount(units));
                         sequence += 1;
                         let renewal = pools[server].begin_renewal(sequence, Duration::ZERO, false);
                         let (base, granted) = database.renew(server, &renewal).unwrap();
                         pools[server].end_renewal(&renewal, amount(base), amount(granted));
-                        if pools[server].reserve(id, asked) != Reserved::Held {
+                        if pools[server].reserve(id, asked, at(0)) != Reserved::Held {
                             continue;
                         }
                     }
@@ -242,7 +277,7 @@ proptest! {
         let mut pool = leased(100);
         for (index, (held, charge)) in charges.into_iter().enumerate() {
             let id = AuthorizationId::generate();
-            if pool.reserve(id, reservation(held, 60)) == Reserved::Held && index % 3 != 0 {
+            if pool.reserve(id, reservation(held, 60), at(0)) == Reserved::Held && index % 3 != 0 {
                 pool.settle(id, amount(charge));
             }
             let sum = pool.free().saturating_add(pool.outstanding());

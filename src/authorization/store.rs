@@ -1,8 +1,13 @@
 //! The SQL of authorization: instances, leases, signing keys, what expired unsettled.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
-use sqlx::{Connection as _, PgConnection, PgPool, Row as _, postgres::PgRow};
+use sqlx::{
+    Connection as _, PgConnection, PgPool, Row as _,
+    postgres::{PgConnectOptions, PgRow},
+};
 
 use super::{grant::SigningKey, limits, pool::Renewal};
 use crate::{
@@ -38,11 +43,15 @@ pub(super) struct RenewedLease {
 }
 
 /// A connection of its own, so that no report can be in the way; `None` when there is none to be
-/// had within one heartbeat TTL.
+/// had within [`limits::ANSWER_PATIENCE`].
 pub(super) async fn connect(database: &PgPool) -> Option<PgConnection> {
-    let options = database.connect_options();
+    let milliseconds = |limit: Duration| limit.as_millis().to_string();
+    let options = PgConnectOptions::clone(&database.connect_options()).options([
+        ("lock_timeout", milliseconds(limits::LEASE_LOCK_TIMEOUT)),
+        ("statement_timeout", milliseconds(limits::ANSWER_PATIENCE)),
+    ]);
     let connecting = PgConnection::connect_with(&options);
-    match tokio::time::timeout(limits::HEARTBEAT_TTL, connecting).await {
+    match tokio::time::timeout(limits::ANSWER_PATIENCE, connecting).await {
         Ok(Ok(connection)) => Some(connection),
         Ok(Err(error)) => {
             tracing::warn!(%error, "the database cannot be reached");
@@ -63,6 +72,16 @@ pub(super) async fn register(
     description: &str,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(REGISTER).bind(instance).bind(description).execute(connection).await.map(drop)
+}
+
+/// Waits for the database, but not for one that has fallen silent.
+pub(super) async fn patiently<T>(
+    statement: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    match tokio::time::timeout(limits::ANSWER_PATIENCE, statement).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
+    }
 }
 
 /// The moment of the beat by the database's clock; `None` when this server was removed.
@@ -199,16 +218,24 @@ pub(super) async fn has_event(
     sqlx::query_scalar(HAS_EVENT).bind(account).bind(authorization).fetch_one(database).await
 }
 
-/// Gives back the leases of servers that are dead and owe nothing any more.
-pub(super) async fn remove_dead(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
+/// Gives back the leases of servers that are dead and owe nothing any more, so many at a time that
+/// no account is held up.
+pub(super) async fn remove_dead(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let silence = limits::HEARTBEAT_TTL
         + limits::AUTHORIZATION_LIFETIME
         + limits::SETTLEMENT_GRACE
         + limits::LEASE_TICK;
-    sqlx::query_scalar("SELECT remove_dead_instances(make_interval(secs => $1::int))")
-        .bind(i32::try_from(silence.as_secs()).unwrap_or(i32::MAX))
-        .fetch_one(connection)
-        .await
+    loop {
+        let removing =
+            sqlx::query_scalar("SELECT remove_dead_instances(make_interval(secs => $1::int), $2)")
+                .bind(i32::try_from(silence.as_secs()).unwrap_or(i32::MAX))
+                .bind(limits::REMOVED_AT_A_TIME)
+                .fetch_one(&mut *connection);
+        let removed: i64 = patiently(removing).await?;
+        if removed == 0 {
+            return Ok(());
+        }
+    }
 }
 
 const STOP: &str = "UPDATE instances SET stopped_at = clock_timestamp() WHERE instance_id = $1";

@@ -23,6 +23,7 @@ mod embedded;
 mod harness;
 mod identity;
 mod keys;
+mod leases;
 mod ledger;
 mod price_book;
 mod recorder;

@@ -196,6 +196,8 @@ const UNSETTLED: &str = "
     JOIN accounts AS account USING (account_id)
     WHERE ($1::uuid IS NULL OR left_over.account_id = $1)
       AND (left_over.account_id, left_over.authorization_id) > ($2, $3)
+      -- A server that stops writes down what it leaves behind, which may be settled yet.
+      AND left_over.expired_at < now()
       AND NOT EXISTS (SELECT FROM usage_events AS event
                       WHERE event.account_id = left_over.account_id
                         AND event.event_id = left_over.authorization_id)

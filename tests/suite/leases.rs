@@ -1,0 +1,180 @@
+//! The lease protocol when something stands in its way: a locked row, a silent database, a stop.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use sqlx::postgres::PgConnectOptions;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::{TcpListener, UnixStream},
+};
+use tollgate::proto::ListUnsettledRequest;
+use tonic::Code;
+
+use crate::harness::{
+    postgres::fresh_database,
+    server::TestServer,
+    world::{World, all_roles, authorize, request},
+};
+
+#[tokio::test]
+async fn a_locked_account_does_not_hold_up_the_others() {
+    let world = World::start().await;
+    let account = world.startup("frozen", "1").await;
+    world.startup("acme", "1").await;
+    let (frozen, acme) = (world.key("frozen").await, world.key("acme").await);
+    let pool = world.server.pool();
+    let mut holder = pool.begin().await.unwrap();
+    sqlx::query("SELECT FROM account_funds WHERE account_id = $1::uuid FOR UPDATE")
+        .bind(&account)
+        .execute(&mut *holder)
+        .await
+        .unwrap();
+
+    let client = world.client.clone();
+    let waiting = tokio::spawn(async move { authorize(&client, &request(&frozen, 10)).await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let begun = Instant::now();
+    world.granted(&request(&acme, 10)).await;
+    assert!(begun.elapsed() < Duration::from_millis(1_500), "it took {:?}", begun.elapsed());
+
+    // Who waits for the locked account itself is served as soon as it is free.
+    holder.rollback().await.unwrap();
+    waiting.await.unwrap().expect("it was answered when the lock was gone");
+}
+
+#[tokio::test]
+async fn a_request_that_waited_beyond_the_heartbeats_deadline_gets_no_grant() {
+    let world = World::start().await;
+    let account = world.startup("acme", "1").await;
+    let key = world.key("acme").await;
+    let pool = world.server.pool();
+    sqlx::raw_sql("ALTER FUNCTION heartbeat(uuid) RENAME TO silent").execute(&pool).await.unwrap();
+    let silent = Instant::now();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let mut holder = pool.begin().await.unwrap();
+    sqlx::query("SELECT FROM account_funds WHERE account_id = $1::uuid FOR UPDATE")
+        .bind(&account)
+        .execute(&mut *holder)
+        .await
+        .unwrap();
+    let client = world.client.clone();
+    let waiting = tokio::spawn(async move { authorize(&client, &request(&key, 10)).await });
+    tokio::time::sleep(Duration::from_millis(2_300)).await;
+    assert!(silent.elapsed() > Duration::from_secs(5));
+    holder.rollback().await.unwrap();
+    let refused = waiting.await.unwrap().unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable);
+}
+
+#[tokio::test]
+async fn what_a_server_leaves_behind_is_on_the_unsettled_list_once_it_has_expired() {
+    let database = fresh_database().await;
+    let world = World::on(TestServer::start_on(database.clone()).await).await;
+    world.startup("acme", "1").await;
+    let key = world.key("acme").await;
+    let (lost, recorded) =
+        (world.granted(&request(&key, 10)).await, world.granted(&request(&key, 20)).await);
+    world.record(&recorded.token, 1_000, 20).await.unwrap();
+    world.server.drain().await.unwrap();
+
+    let server = TestServer::start_on(database).await;
+    let client = all_roles(&server).await;
+    let unsettled = || async {
+        let answer = client.usage().list_unsettled(ListUnsettledRequest::default()).await.unwrap();
+        let listed = answer.into_inner().authorizations;
+        listed.into_iter().map(|one| one.authorization_id).collect::<Vec<_>>()
+    };
+    assert_eq!(unsettled().await, Vec::<String>::new(), "it may still be recorded in time");
+    sqlx::raw_sql("UPDATE unsettled_authorizations SET expired_at = now() - interval '1 second'")
+        .execute(&server.pool())
+        .await
+        .unwrap();
+    assert_eq!(unsettled().await, [lost.authorization_id]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_fall_silent_are_given_up_and_made_anew() {
+    let wire = Wire::to(fresh_database().await).await;
+    let world = World::on(TestServer::start_on(wire.options.clone()).await).await;
+    world.startup("acme", "1").await;
+    let key = world.key("acme").await;
+    let grant = world.granted(&request(&key, 10)).await;
+
+    // As when a router forgets them: nothing arrives any more, and nobody says so.
+    wire.silence();
+    let deadline = Instant::now() + Duration::from_secs(40);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    while let Err(refused) = authorize(&world.client, &request(&key, 10)).await {
+        assert_eq!(refused.code(), Code::Unavailable);
+        assert!(Instant::now() < deadline, "the server never came back");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    while let Err(refused) = world.record(&grant.token, 1_000, 10).await {
+        assert_eq!(refused.code(), Code::Unavailable);
+        assert!(Instant::now() < deadline, "usage was never recorded");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// A wire to Postgres that can fall silent without breaking.
+struct Wire {
+    options: PgConnectOptions,
+    /// Connections of an earlier number carry nothing any more.
+    number: Arc<AtomicU64>,
+}
+
+impl Wire {
+    async fn to(database: PgConnectOptions) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let socket = database.get_socket().unwrap().clone();
+        let socket = socket.join(format!(".s.PGSQL.{}", database.get_port()));
+        let number = Arc::new(AtomicU64::new(0));
+        let options = PgConnectOptions::new_without_pgpass()
+            .host("127.0.0.1")
+            .port(port)
+            .username(database.get_username())
+            .database(database.get_database().unwrap())
+            .ssl_mode(sqlx::postgres::PgSslMode::Disable);
+        let current = Arc::clone(&number);
+        tokio::spawn(async move {
+            while let Ok((near, _)) = listener.accept().await {
+                let far = UnixStream::connect(&socket).await.unwrap();
+                let own = current.load(Ordering::SeqCst);
+                let (near_reads, near_writes) = near.into_split();
+                let (far_reads, far_writes) = far.into_split();
+                tokio::spawn(carry(near_reads, far_writes, Arc::clone(&current), own));
+                tokio::spawn(carry(far_reads, near_writes, Arc::clone(&current), own));
+            }
+        });
+        Self { options, number }
+    }
+
+    fn silence(&self) {
+        self.number.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+async fn carry(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    current: Arc<AtomicU64>,
+    own: u64,
+) {
+    let mut buffer = vec![0; 16 * 1024];
+    while let Ok(length) = from.read(&mut buffer).await {
+        if current.load(Ordering::SeqCst) != own {
+            // Neither end hears that the other is gone.
+            std::future::pending::<()>().await;
+        }
+        if length == 0 || to.write_all(&buffer[..length]).await.is_err() {
+            return;
+        }
+    }
+}
