@@ -6,7 +6,10 @@ CREATE TABLE instances (
     heartbeat_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     -- A clean shutdown, after which only what was outstanding stays leased.
     stopped_at   timestamptz,
-    description  text NOT NULL DEFAULT ''
+    description  text NOT NULL DEFAULT '',
+    -- For how long after its last beat something that it promised can be outstanding: whoever
+    -- removes it waits for that, whatever the remover's own grants last.
+    promises_for interval NOT NULL CHECK (promises_for > interval '0')
 );
 
 CREATE TABLE leases (

@@ -93,9 +93,10 @@ BEGIN
     END LOOP;
 END $$;
 
--- Removes a server not heard of for so long that nothing it promised can be outstanding any more,
--- and gives its leases back, so many in one transaction. Returns how much it found to do; the caller
--- asks again until that is nothing. Anyone may call it; two callers never meet.
+-- Removes a server not heard of for so long beyond its longest promise that nothing of it can be
+-- outstanding any more, and gives its leases back, so many in one transaction. Returns how much it
+-- found to do; the caller asks again until that is nothing. Anyone may call it; two callers never
+-- meet.
 CREATE FUNCTION remove_dead_instances(p_silence interval, p_leases integer) RETURNS bigint
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -104,7 +105,7 @@ DECLARE
     removed bigint := 0;
 BEGIN
     SELECT instance_id INTO dead FROM instances
-     WHERE greatest(heartbeat_at, stopped_at) + p_silence < clock_timestamp()
+     WHERE greatest(heartbeat_at, stopped_at) + promises_for + p_silence < clock_timestamp()
      ORDER BY instance_id LIMIT 1 FOR UPDATE SKIP LOCKED;
     IF NOT FOUND THEN
         -- Usage that came later than its issuer's removal: nobody reads of it any more.

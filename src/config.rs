@@ -7,7 +7,9 @@
 use std::{
     fmt,
     net::SocketAddr,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use clap::Args;
@@ -15,6 +17,7 @@ use sqlx::postgres::PgConnectOptions;
 use thiserror::Error;
 
 use crate::{
+    authorization::{lifetime::Lifetime, limits},
     database::embedded::EmbeddedOptions,
     identity::secret::{SECRET_FILE, Secret, SecretError},
     telemetry::logs::LogFormat,
@@ -68,6 +71,26 @@ pub struct ServeArguments {
     )]
     pub database_connections: u32,
 
+    /// How long a grant may be used, 1s to 1h; its funds are held for so long
+    #[arg(
+        long,
+        value_name = "SPAN",
+        env = "TOLLGATE_AUTHORIZATION_LIFETIME",
+        default_value = "15m",
+        value_parser = authorization_lifetime
+    )]
+    pub authorization_lifetime: Duration,
+
+    /// How long after a grant's expiry its usage is still covered by it, 1s to 10m
+    #[arg(
+        long,
+        value_name = "SPAN",
+        env = "TOLLGATE_SETTLEMENT_GRACE",
+        default_value = "30s",
+        value_parser = settlement_grace
+    )]
+    pub settlement_grace: Duration,
+
     /// The directory of Postgres's server programs [default: the newest installed]
     #[arg(long, value_name = "DIR", env = "TOLLGATE_POSTGRES_BIN")]
     pub postgres_bin: Option<PathBuf>,
@@ -120,6 +143,8 @@ pub struct Config {
     pub database: DatabaseChoice,
     /// Connections for administration and reports.
     pub database_connections: u32,
+    /// How long grants hold.
+    pub lifetime: Lifetime,
     /// Where the secret comes from.
     pub secret: SecretSource,
     /// The file in which an operator's token is left at each start, if any.
@@ -213,6 +238,10 @@ impl Config {
             metrics_listen,
             database,
             database_connections: arguments.database_connections,
+            lifetime: Lifetime {
+                authorization: arguments.authorization_lifetime,
+                grace: arguments.settlement_grace,
+            },
             secret,
             operator_token,
             open_health: is_open(OpenService::Health),
@@ -263,6 +292,32 @@ fn embedded(arguments: &ServeArguments, data_dir: PathBuf) -> Result<EmbeddedOpt
     options.postgres_bin.clone_from(&arguments.postgres_bin);
     options.run_as.clone_from(&arguments.postgres_user);
     Ok(options)
+}
+
+fn authorization_lifetime(text: &str) -> Result<Duration, String> {
+    span(text, Duration::from_secs(1)..=limits::LONGEST_AUTHORIZATION_LIFETIME)
+}
+
+fn settlement_grace(text: &str) -> Result<Duration, String> {
+    span(text, Duration::from_secs(1)..=limits::LONGEST_SETTLEMENT_GRACE)
+}
+
+/// Whole seconds, minutes or hours within bounds.
+fn span(text: &str, bounds: RangeInclusive<Duration>) -> Result<Duration, String> {
+    let seconds = |digits: &str, unit: u64| {
+        let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+        digits.parse::<u64>().ok().filter(|_| is_number)?.checked_mul(unit)
+    };
+    let span = [("s", 1), ("m", 60), ("h", 3_600)]
+        .iter()
+        .find_map(|(suffix, unit)| seconds(text.strip_suffix(suffix)?, *unit))
+        .map(Duration::from_secs)
+        .ok_or_else(|| "write a span such as 30s, 15m or 1h".to_owned())?;
+    if !bounds.contains(&span) {
+        let (least, most) = (bounds.start().as_secs(), bounds.end().as_secs());
+        return Err(format!("it must be from {least}s to {most}s"));
+    }
+    Ok(span)
 }
 
 fn given_secret(arguments: &ServeArguments) -> Result<Option<Secret>, ConfigError> {

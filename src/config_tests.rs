@@ -85,3 +85,26 @@ fn metrics_can_be_off() {
     let flags = ["--metrics-listen", "off"];
     assert_eq!(Config::build(&arguments(&flags)).unwrap().metrics_listen, None);
 }
+
+#[test]
+fn a_grants_lifetime_and_grace_have_bounds() {
+    let config = Config::build(&arguments(&[])).unwrap();
+    assert_eq!(config.lifetime, Lifetime::default());
+    let flags = ["--authorization-lifetime", "1h", "--settlement-grace", "1s"];
+    let config = Config::build(&arguments(&flags)).unwrap();
+    assert_eq!(config.lifetime.promise(), Duration::from_secs(3_601));
+    for (flag, value) in [
+        ("--authorization-lifetime", "0s"),
+        ("--authorization-lifetime", "61m"),
+        ("--authorization-lifetime", "15"),
+        ("--authorization-lifetime", "+15m"),
+        ("--authorization-lifetime", "m"),
+        ("--settlement-grace", "0s"),
+        ("--settlement-grace", "11m"),
+        ("--settlement-grace", "99999999999999999999h"),
+    ] {
+        let line = Line::try_parse_from(["serve", flag, value]);
+        let refusal = line.err().unwrap().to_string();
+        assert!(refusal.contains(flag) && refusal.contains(value), "{refusal}");
+    }
+}

@@ -15,9 +15,10 @@ use super::{
     checks::{self, Bound},
     decision::{Decision, Denial, Grant, Reason, Request},
     error::AuthorizationError,
-    grant::{GrantClaims, GrantError, GrantSigner, after},
+    grant::{GrantClaims, GrantError, GrantSigner, after, milliseconds},
     heartbeat::Heartbeat,
     leases::{Leases, RenewalQueue, Slot, Upkeep, Waited},
+    lifetime::Lifetime,
     limits,
     pool::{Reservation, Reserved},
     store::{self, FundsView},
@@ -49,6 +50,7 @@ pub struct Authorizer {
     leases: Leases,
     heartbeat: Heartbeat,
     metrics: AuthorizationMetrics,
+    lifetime: Lifetime,
 }
 
 /// Who asks and for what, once the checks in memory have passed.
@@ -97,12 +99,13 @@ impl Authorizer {
         directory: Arc<Directory>,
         book: Arc<PriceBook>,
         metrics: AuthorizationMetrics,
+        lifetime: Lifetime,
         tasks: &Tasks,
     ) -> Result<Arc<Self>, AuthorizationError> {
         let instance = InstanceId::generate();
         let signer = signer(&database).await?;
         let mut connection = database.acquire().await?;
-        store::register(&mut connection, instance, &description()).await?;
+        store::register(&mut connection, instance, &description(), lifetime.promise()).await?;
         let (leases, queue) = Leases::new(instance, metrics.clone());
         let authorizer = Arc::new(Self {
             instance,
@@ -113,6 +116,7 @@ impl Authorizer {
             leases,
             heartbeat: Heartbeat::default(),
             metrics,
+            lifetime,
         });
         authorizer.upkeep().beat(&mut connection).await?;
         authorizer.spawn(&database, queue, tasks);
@@ -361,6 +365,7 @@ impl Authorizer {
             max_output_tokens: bound.max_output_tokens,
             authorized_at,
             expires_at: self.expiry(),
+            grace_ms: milliseconds(self.lifetime.grace),
             request_id: request.request_id.clone(),
             end_user: request.end_user.clone(),
             labels: request.labels.clone(),
@@ -381,7 +386,7 @@ impl Authorizer {
 
     /// The end of a grant made now, by the database's clock.
     fn expiry(&self) -> DateTime<Utc> {
-        let expiry = after(self.heartbeat.database_now(), limits::AUTHORIZATION_LIFETIME);
+        let expiry = after(self.heartbeat.database_now(), self.lifetime.authorization);
         // What the token carries is what memory holds: milliseconds.
         DateTime::from_timestamp_millis(expiry.timestamp_millis()).unwrap_or(expiry)
     }
@@ -465,6 +470,7 @@ impl Authorizer {
                     reserved: amount.max(before.reserved),
                     max_output_tokens: output,
                     expires_at: self.expiry(),
+                    grace_ms: milliseconds(self.lifetime.grace),
                     ..before.clone()
                 },
                 output < wanted,

@@ -101,6 +101,9 @@ pub struct GrantClaims {
     /// When the reservation lapses.
     #[serde(rename = "until", with = "chrono::serde::ts_milliseconds")]
     pub expires_at: DateTime<Utc>,
+    /// Until how many milliseconds after that the reservation covers its usage.
+    #[serde(rename = "grc", default = "usual_grace", skip_serializing_if = "is_usual_grace")]
+    pub grace_ms: u32,
     /// The gateway's id of the request, or empty.
     #[serde(rename = "req", default, skip_serializing_if = "String::is_empty")]
     pub request_id: String,
@@ -117,7 +120,7 @@ impl GrantClaims {
     /// the database's clock under the account's row lock.
     #[must_use]
     pub fn covered_until(&self) -> DateTime<Utc> {
-        after(self.expires_at, limits::SETTLEMENT_GRACE)
+        after(self.expires_at, std::time::Duration::from_millis(self.grace_ms.into()))
     }
 
     /// Until when usage is recorded at all.
@@ -125,6 +128,21 @@ impl GrantClaims {
     pub fn accepted_until(&self) -> DateTime<Utc> {
         after(self.expires_at, limits::LATE_USAGE)
     }
+}
+
+/// The grace that a token without one has: nearly all, so that they stay short.
+fn usual_grace() -> u32 {
+    milliseconds(limits::SETTLEMENT_GRACE)
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_usual_grace(grace_ms: &u32) -> bool {
+    *grace_ms == usual_grace()
+}
+
+/// A grace as a token carries it.
+pub(super) fn milliseconds(duration: std::time::Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 
 /// A moment plus a duration, held at the calendar's end.
@@ -283,6 +301,7 @@ mod tests {
             max_output_tokens: u64::MAX,
             authorized_at: now,
             expires_at: now,
+            grace_ms: 1_000,
             request_id: "r-1".to_owned(),
             end_user: String::new(),
             labels: BTreeMap::from([("team".to_owned(), "søk".to_owned())]),
@@ -299,6 +318,17 @@ mod tests {
         assert_eq!(read.reserved.to_string(), "0.000000000001");
         assert_eq!(read.price_version.0, 9_007_199_254_740_993);
         assert_eq!(read.max_output_tokens, u64::MAX);
+    }
+
+    #[test]
+    fn a_token_covers_its_usage_for_the_grace_of_whoever_signed_it() {
+        let signer = GrantSigner::new(&[key("a", 1, false)]).unwrap();
+        for grace_ms in [1_000, usual_grace(), 600_000] {
+            let grant = GrantClaims { grace_ms, ..claims() };
+            let read = signer.verify(&signer.sign(&grant).unwrap()).unwrap();
+            let covered = read.covered_until() - read.expires_at;
+            assert_eq!(covered.num_milliseconds(), i64::from(grace_ms));
+        }
     }
 
     #[test]

@@ -5,9 +5,13 @@ use std::time::Duration;
 /// How long a grant may be used before its reservation lapses: longer than nearly every request,
 /// short enough that the funds of a lost one come back soon. `ExtendAuthorization` moves it.
 pub const AUTHORIZATION_LIFETIME: Duration = Duration::from_mins(15);
+/// No lifetime is longer: for so long the funds of a lost request would be held.
+pub const LONGEST_AUTHORIZATION_LIFETIME: Duration = Duration::from_hours(1);
 /// Usage this long after the expiry is still covered by the reservation: time for the report of a
 /// request that ended at the last moment to arrive. Posting and shrinking judge by the same sum.
 pub const SETTLEMENT_GRACE: Duration = Duration::from_secs(30);
+/// No grace is longer: what is reported later still is charged, as an overrun.
+pub const LONGEST_SETTLEMENT_GRACE: Duration = Duration::from_mins(10);
 /// How long after its expiry an authorization's usage is still recorded, as an overrun; a signing
 /// key is kept as long.
 pub const LATE_USAGE: Duration = Duration::from_hours(35 * 24);

@@ -25,6 +25,7 @@ pub mod error;
 pub mod grant;
 pub mod heartbeat;
 mod leases;
+pub mod lifetime;
 pub mod limits;
 pub mod pool;
 mod store;

@@ -64,14 +64,28 @@ pub(super) async fn connect(database: &PgPool) -> Option<PgConnection> {
     }
 }
 
-const REGISTER: &str = "INSERT INTO instances (instance_id, description) VALUES ($1, $2)";
+const REGISTER: &str = "
+    INSERT INTO instances (instance_id, description, promises_for)
+    VALUES ($1, $2, make_interval(secs => $3))";
 
 pub(super) async fn register(
     connection: &mut PgConnection,
     instance: InstanceId,
     description: &str,
+    promises_for: Duration,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query(REGISTER).bind(instance).bind(description).execute(connection).await.map(drop)
+    sqlx::query(REGISTER)
+        .bind(instance)
+        .bind(description)
+        .bind(whole_seconds(promises_for))
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
+/// Rounded up: a promise must not be forgotten before its end.
+fn whole_seconds(duration: Duration) -> f64 {
+    f64::from(u32::try_from(duration.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX))
 }
 
 /// Waits for the database, but not for one that has fallen silent.
@@ -221,14 +235,11 @@ pub(super) async fn has_event(
 /// Gives back the leases of servers that are dead and owe nothing any more, so many at a time that
 /// no account is held up.
 pub(super) async fn remove_dead(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    let silence = limits::HEARTBEAT_TTL
-        + limits::AUTHORIZATION_LIFETIME
-        + limits::SETTLEMENT_GRACE
-        + limits::LEASE_TICK;
+    let silence = limits::HEARTBEAT_TTL + limits::LEASE_TICK;
     loop {
         let removing =
-            sqlx::query_scalar("SELECT remove_dead_instances(make_interval(secs => $1::int), $2)")
-                .bind(i32::try_from(silence.as_secs()).unwrap_or(i32::MAX))
+            sqlx::query_scalar("SELECT remove_dead_instances(make_interval(secs => $1), $2)")
+                .bind(whole_seconds(silence))
                 .bind(limits::REMOVED_AT_A_TIME)
                 .fetch_one(&mut *connection);
         let removed: i64 = patiently(removing).await?;

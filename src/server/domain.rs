@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{Parts, ServerError};
 use crate::{
     accounts::{change::Change, directory::Directory},
-    authorization::Authorizer,
+    authorization::{Authorizer, lifetime::Lifetime},
     catalog::book::PriceBook,
     metering::{
         recorder::{Recorder, RecorderOptions},
@@ -28,7 +28,7 @@ pub(super) struct Domain {
 
 impl Domain {
     /// Loads what is needed and starts what runs in the background.
-    pub(super) async fn start(parts: &Parts) -> Result<Self, ServerError> {
+    pub(super) async fn start(parts: &Parts, lifetime: Lifetime) -> Result<Self, ServerError> {
         let directory = Arc::new(Directory::new(parts.pool.clone()));
         let book = Arc::new(PriceBook::open(parts.pool.clone()).await?);
         let authorizer = Authorizer::start(
@@ -36,6 +36,7 @@ impl Domain {
             Arc::clone(&directory),
             Arc::clone(&book),
             parts.metrics.authorization.clone(),
+            lifetime,
             &parts.tasks,
         )
         .await?;

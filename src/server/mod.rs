@@ -134,7 +134,7 @@ pub async fn start(config: Config) -> Result<RunningServer, ServerError> {
     let parts =
         Parts { pool: pool.clone(), tasks: Tasks::new(), metrics: Arc::new(Metrics::new()) };
     let (health, health_service) = Health::new(parts.metrics.database.clone());
-    let routes = match services::routes(&parts, health_service).await {
+    let routes = match services::routes(&parts, config.lifetime, health_service).await {
         Ok(routes) => routes,
         Err(error) => {
             parts.tasks.stop(TASK_DRAIN).await;

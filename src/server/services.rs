@@ -12,6 +12,7 @@ use crate::{
         account::AccountApi, authorization::AuthorizationApi, catalog::CatalogApi,
         credit::CreditApi, key::KeyApi, ledger::LedgerApi, usage::UsageApi,
     },
+    authorization::lifetime::Lifetime,
     metering::intake::Intake,
     proto::{
         self, account_service_server::AccountServiceServer,
@@ -24,9 +25,10 @@ use crate::{
 /// Everything this server answers.
 pub(super) async fn routes(
     parts: &Parts,
+    lifetime: Lifetime,
     health: HealthServer<HealthService>,
 ) -> Result<Routes, ServerError> {
-    let domain = Domain::start(parts).await?;
+    let domain = Domain::start(parts, lifetime).await?;
     let (pool, directory) = (&parts.pool, &domain.directory);
     let authorizer = Arc::clone(&domain.authorizer);
     let accounts = AccountApi::new(pool.clone(), Arc::clone(directory), authorizer);

@@ -11,6 +11,7 @@ use tokio::{
     net::TcpStream,
 };
 use tollgate::{
+    authorization::lifetime::Lifetime,
     cli::{Global, client::Client, output::Format},
     config::{Config, DatabaseChoice, SecretSource},
     identity::{
@@ -121,6 +122,7 @@ pub(crate) fn config(database: PgConnectOptions) -> Config {
         database_connections: 5,
         secret: SecretSource::Given(secret()),
         operator_token: None,
+        lifetime: Lifetime::default(),
         open_health: true,
         open_reflection: true,
     }
