@@ -11,8 +11,8 @@ use thiserror::Error;
 
 /// Decimals an amount can hold; `NUMERIC(28,12)` in the database.
 pub const AMOUNT_DECIMALS: u32 = 12;
-/// The largest magnitude an amount can have: 10^16 − 1 whole units.
-const AMOUNT_LIMIT: i64 = 10_000_000_000_000_000;
+/// Every amount's magnitude is below this: 10^16 whole units.
+pub const AMOUNT_LIMIT: i64 = 10_000_000_000_000_000;
 
 /// Why a text or a decimal is not an amount of money.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -21,7 +21,7 @@ pub enum MoneyError {
     #[error("{0:?} is not a decimal number; write it like 12.50")]
     NotADecimal(String),
     /// More than [`AMOUNT_DECIMALS`] decimals.
-    #[error("{0} has more than {AMOUNT_DECIMALS} decimals")]
+    #[error("{0} has more than {AMOUNT_DECIMALS} decimals; round it")]
     TooManyDecimals(Decimal),
     /// Ten quadrillion or more.
     #[error("{0} is beyond the largest amount, {AMOUNT_LIMIT}")]

@@ -6,9 +6,9 @@ use thiserror::Error;
 
 use crate::{
     accounts::{account::AccountStatus, directory::DirectoryError},
-    database::failure::DatabaseFailure,
+    database::failure::{DatabaseFailure, NUMBER_OUT_OF_RANGE, sqlstate},
     ids::KeyId,
-    money::Amount,
+    money::{AMOUNT_LIMIT, Amount},
     problem::{Problem, ProblemKind},
 };
 
@@ -106,6 +106,12 @@ pub enum AccountError {
         /// Its successor.
         successor: KeyId,
     },
+    /// The limit is within bounds, but not together with what the account has.
+    #[error(
+        "with that credit limit the account's funds would pass the largest amount, {AMOUNT_LIMIT}; \
+         give a lower limit"
+    )]
+    FundsTooLarge,
     /// The operating system has no randomness to make a key of.
     #[error("the operating system has no randomness to make a key of")]
     Randomness(#[from] getrandom::Error),
@@ -116,6 +122,9 @@ pub enum AccountError {
 
 impl From<sqlx::Error> for AccountError {
     fn from(error: sqlx::Error) -> Self {
+        if sqlstate(&error).as_deref() == Some(NUMBER_OUT_OF_RANGE) {
+            return Self::FundsTooLarge;
+        }
         Self::Database(error.into())
     }
 }
@@ -137,6 +146,7 @@ impl Problem for AccountError {
             Self::VersionChanged { .. } => ProblemKind::Aborted,
             Self::WrongStatus { .. }
             | Self::NotSettled(_)
+            | Self::FundsTooLarge
             | Self::KeyRevoked(_)
             | Self::KeyExpired(_)
             | Self::KeyRotated { .. } => ProblemKind::FailedPrecondition,
@@ -162,6 +172,7 @@ impl Problem for AccountError {
             Self::KeyRevoked(_) => "KEY_REVOKED",
             Self::KeyExpired(_) => "KEY_EXPIRED",
             Self::KeyRotated { .. } => "KEY_ROTATED",
+            Self::FundsTooLarge => "BALANCE_TOO_LARGE",
             Self::Randomness(_) => "NO_RANDOMNESS",
             Self::Database(failure) => failure.reason(),
         }
@@ -172,6 +183,7 @@ impl Problem for AccountError {
             Self::Invalid(invalid) => invalid.field(),
             Self::Directory(error) => error.field(),
             Self::HandleTaken(_) => Some("handle".to_owned()),
+            Self::FundsTooLarge => Some("contract.credit_limit".to_owned()),
             Self::VersionChanged { .. } => Some("version".to_owned()),
             Self::WrongStatus { .. } | Self::NotSettled(_) => Some("account".to_owned()),
             Self::UnknownKey(_)

@@ -101,8 +101,10 @@ impl CatalogApi {
     }
 
     fn model(&self, name: &str) -> Result<Arc<Model>, Status> {
-        let shown = || name.chars().take(MAX_MODEL_NAME).collect();
-        self.book.model(name).ok_or_else(|| refused(CatalogError::ModelNotFound(shown())))
+        self.book.model(name).ok_or_else(|| {
+            let name = name.chars().take(MAX_MODEL_NAME).collect();
+            refused(CatalogError::ModelNotFound { field: "name", name })
+        })
     }
 }
 

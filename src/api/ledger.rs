@@ -84,6 +84,10 @@ impl LedgerService for LedgerApi {
             before: page.after,
             limit: page.limit(),
         };
+        if filter.from.zip(filter.until).is_some_and(|(from, until)| until <= from) {
+            let problem = "is not after from; give an earlier from or a later until";
+            return Err(refused(BadField::new("until", "EMPTY_RANGE", problem)));
+        }
         let mut rows = report::list_transfers(&self.pool, &filter).await.map_err(refused)?;
         let next_page_token =
             next_page_token(LIST, &mut rows, page.size, |last| (last.posting, last.line));

@@ -92,7 +92,7 @@ pub fn model<M: AsRef<Model>>(found: Option<M>, name: &str) -> Result<M, Box<Den
         found => {
             let name: String = name.chars().filter(|c| !c.is_control()).take(200).collect();
             let problem = if found.is_some() { "is no longer served" } else { "is not known" };
-            let message = format!("model {name} {problem}; list the models for what is");
+            let message = format!("model {name:?} {problem}; list the models for what is");
             Err(Denial::new(Reason::ModelNotFound, format!("model {name}"), message))
         }
     }

@@ -59,8 +59,13 @@ pub enum CatalogError {
     #[error("prices were published by somebody else at the same time; try again")]
     Concurrent,
     /// Nobody has heard of this model.
-    #[error("there is no model {0:?}; see ListModels for the names")]
-    ModelNotFound(String),
+    #[error("there is no model {name:?}; see ListModels for the names")]
+    ModelNotFound {
+        /// The request's field that names it.
+        field: &'static str,
+        /// The name, shortened.
+        name: String,
+    },
     /// The model is not sold at that moment.
     #[error("{model} has no price in {currency} at {}; publish one first", moment(at))]
     Unpriced {
@@ -104,7 +109,7 @@ impl Problem for CatalogError {
             }
             Self::PriceConflict { .. } => ProblemKind::AlreadyExists,
             Self::Concurrent => ProblemKind::Aborted,
-            Self::ModelNotFound(_) => ProblemKind::NotFound,
+            Self::ModelNotFound { .. } => ProblemKind::NotFound,
             Self::Unpriced { .. } => ProblemKind::FailedPrecondition,
             Self::Database(failure) => failure.kind(),
             Self::Corrupt { .. } | Self::CorruptModel(_) => ProblemKind::Internal,
@@ -117,7 +122,7 @@ impl Problem for CatalogError {
             Self::TooMany { .. } => "TOO_MANY_RECORDS",
             Self::PriceConflict { .. } => "PRICE_CONFLICT",
             Self::Concurrent => "CONCURRENT_PUBLICATION",
-            Self::ModelNotFound(_) => "MODEL_NOT_FOUND",
+            Self::ModelNotFound { .. } => "MODEL_NOT_FOUND",
             Self::Unpriced { .. } => "MODEL_UNPRICED",
             Self::Rating(_) => "QUANTITIES_OUT_OF_RANGE",
             Self::Database(failure) => failure.reason(),
@@ -130,6 +135,8 @@ impl Problem for CatalogError {
             Self::Field { field, .. } => Some(field.clone()),
             Self::TooMany { what, .. } => Some((*what).to_owned()),
             Self::PriceConflict { index, .. } => Some(format!("prices[{index}]")),
+            Self::ModelNotFound { field, .. } => Some((*field).to_owned()),
+            Self::Unpriced { .. } => Some("model".to_owned()),
             Self::Rating(RatingError::Quantities(error)) => {
                 Some(format!("quantities.{}", error.field))
             }

@@ -32,7 +32,9 @@ pub async fn estimate(
     quantities: &Quantities,
     at: DateTime<Utc>,
 ) -> Result<Estimate, CatalogError> {
-    let model = book.model(model).ok_or_else(|| CatalogError::ModelNotFound(shortened(model)))?;
+    let model = book
+        .model(model)
+        .ok_or_else(|| CatalogError::ModelNotFound { field: "model", name: shortened(model) })?;
     let priced = book.resolve_or_derive(terms, &model, at).await?;
     let priced = priced.ok_or_else(|| CatalogError::Unpriced {
         model: model.name.clone(),

@@ -11,6 +11,8 @@ pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// SQLSTATE of a row that a unique index already holds.
 pub const UNIQUE_VIOLATION: &str = "23505";
+/// SQLSTATE of a number that its column cannot hold.
+pub const NUMBER_OUT_OF_RANGE: &str = "22003";
 /// SQLSTATE of a transaction that lost a deadlock; running it again helps.
 pub const DEADLOCK_DETECTED: &str = "40P01";
 /// SQLSTATE of a serializable transaction that must run again.

@@ -26,7 +26,7 @@ pub enum BalanceError {
         amount: Amount,
     },
     /// A balance would pass the largest amount.
-    #[error("{}, {}, is {balance}, and {amount} more is beyond the largest amount", line.code(), line.name())]
+    #[error("{}, {}, is {balance}, and {amount} more is beyond the largest amount; give less", line.code(), line.name())]
     TooLarge {
         /// Whose balance.
         line: Line,

@@ -6,14 +6,14 @@ use uuid::Uuid;
 
 use crate::{
     catalog::error::CatalogError,
-    database::failure::{DatabaseFailure, QUERY_CANCELED, sqlstate},
+    database::failure::{DatabaseFailure, NUMBER_OUT_OF_RANGE, QUERY_CANCELED, sqlstate},
     ids::{AccountId, CauseId},
     ledger::{
         balances::BalanceError,
         chart::{PaymentMethod, UnknownCode},
         split::SplitError,
     },
-    money::{Amount, Currency},
+    money::{AMOUNT_LIMIT, Amount, Currency},
     problem::{Problem, ProblemKind},
 };
 
@@ -140,6 +140,12 @@ pub enum LedgerError {
     /// Balances do not allow the posting.
     #[error(transparent)]
     Balance(#[from] BalanceError),
+    /// Each balance is within bounds, but not all together.
+    #[error(
+        "with that the account's funds, its credit limit included, would pass the largest amount, \
+         {AMOUNT_LIMIT}; give less"
+    )]
+    FundsTooLarge,
     /// The books contradict themselves.
     #[error(transparent)]
     Split(#[from] SplitError),
@@ -177,6 +183,9 @@ impl LedgerError {
 
 impl From<sqlx::Error> for LedgerError {
     fn from(error: sqlx::Error) -> Self {
+        if sqlstate(&error).as_deref() == Some(NUMBER_OUT_OF_RANGE) {
+            return Self::FundsTooLarge;
+        }
         Self::Database(error.into())
     }
 }
@@ -201,6 +210,7 @@ impl Problem for LedgerError {
             | Self::DisputeEnded { .. }
             | Self::NothingToReverse(_)
             | Self::Invoiced(_)
+            | Self::FundsTooLarge
             | Self::Balance(_) => ProblemKind::FailedPrecondition,
             Self::TooLong { .. } | Self::Verifying => ProblemKind::ResourceExhausted,
             Self::Prices(error) => error.kind(),
@@ -229,7 +239,9 @@ impl Problem for LedgerError {
             Self::Invoiced(_) => "EVENT_INVOICED",
             Self::UnknownCode(_) => "UNKNOWN_LEDGER_ACCOUNT",
             Self::Balance(BalanceError::Insufficient { .. }) => "INSUFFICIENT_BALANCE",
-            Self::Balance(BalanceError::TooLarge { .. }) => "BALANCE_TOO_LARGE",
+            Self::Balance(BalanceError::TooLarge { .. }) | Self::FundsTooLarge => {
+                "BALANCE_TOO_LARGE"
+            }
             Self::Split(_) | Self::Stored(_) => "BOOKS_INCONSISTENT",
             Self::TooLong { .. } => "REPORT_TOO_LONG",
             Self::Prices(error) => error.reason(),
@@ -243,7 +255,10 @@ impl Problem for LedgerError {
             Self::UnknownAccount(_) | Self::AccountClosed(_) => "account",
             Self::NotPositive(_) => "amount.amount",
             Self::CurrencyDiffers { .. } => "amount.currency_code",
-            Self::NotRefundable { .. } | Self::NotWithdrawable { .. } => "amount",
+            Self::NotRefundable { .. }
+            | Self::NotWithdrawable { .. }
+            | Self::FundsTooLarge
+            | Self::Balance(BalanceError::TooLarge { .. }) => "amount",
             Self::Text { field, .. } | Self::RecordedDifferently { field, .. } => field,
             Self::UnknownPayment(_) | Self::DisputeOpen { .. } | Self::DisputeLost { .. } => {
                 "payment_id"

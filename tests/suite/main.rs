@@ -13,6 +13,7 @@
 mod accounts;
 mod architecture;
 mod authorization;
+mod bad_input;
 mod books_over_grpc;
 mod catalog;
 mod cli;
