@@ -21,6 +21,7 @@ mod closing;
 mod credits;
 mod directory;
 mod embedded;
+mod expiry;
 mod harness;
 mod identity;
 mod keys;

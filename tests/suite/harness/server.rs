@@ -52,6 +52,12 @@ impl TestServer {
         Self { running, database }
     }
 
+    /// A server whose grants hold for so long.
+    pub(crate) async fn start_with(database: PgConnectOptions, lifetime: Lifetime) -> Self {
+        let config = Config { lifetime, ..config(database.clone()) };
+        Self { running: server::start(config).await.unwrap(), database }
+    }
+
     /// The server's database, past the server.
     pub(crate) fn pool(&self) -> PgPool {
         PgPoolOptions::new().max_connections(4).connect_lazy_with(self.database.clone())
