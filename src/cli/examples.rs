@@ -1,0 +1,46 @@
+//! What the help of a noun shows: its verbs as they are used most. Each verb's own help has more.
+
+pub(super) const ACCOUNT: &str = "\
+Examples:
+  tollgate account create acme --name 'Acme Inc.'
+  tollgate account update acme --credit-limit 10000 --payment-terms net-30
+  tollgate account list --status suspended";
+
+pub(super) const KEY: &str = "\
+Examples:
+  tollgate key issue acme --name production
+  tollgate key list acme
+  tollgate key revoke 0196f1c2-… --reason 'leaked in a log'";
+
+pub(super) const CREDIT: &str = "\
+Examples:
+  tollgate credit top-up acme 50 --method visa --reference ch_3Qx81
+  tollgate credit grant acme 5 --reason 'welcome'
+  tollgate credit refund acme 20 --method visa --reference re_3Qx81 --reason 'customer asked'";
+
+pub(super) const MODEL: &str = "\
+Examples:
+  tollgate model import --shipped
+  tollgate model list deepseek
+  tollgate model compare --tokens 5M deepseek-ai/DeepSeek-V4-Flash gpt-4o";
+
+pub(super) const USAGE: &str = "\
+Examples:
+  tollgate usage summary --account acme --from 30d
+  tollgate usage list acme --from 24h --model gpt-4o
+  tollgate usage unsettled";
+
+pub(super) const AUTHORIZATION: &str = "\
+Examples:
+  tollgate authorization authorize --key ga_sk_… --model gpt-4o --input 1200 --max-output 400
+  tollgate authorization reservations --account acme";
+
+pub(super) const LEDGER: &str = "\
+Examples:
+  tollgate ledger trial-balance
+  tollgate ledger transfers acme --from 7d
+  tollgate ledger verify";
+
+pub(super) const TOKEN: &str = "\
+Examples:
+  tollgate token mint --role gateway --subject edge-1 --ttl 90d";
