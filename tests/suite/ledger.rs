@@ -256,6 +256,27 @@ const TAMPERED: &[(&str, &str, &str)] = &[
         "6 from 1910 to 2010 has no record",
     ),
     (
+        "INSERT INTO transfers (account_id, posting, line, debit, credit, amount, currency, kind,
+                                period, idempotency_key)
+         SELECT account_id, posting + 1, 1, '2000', '5900', 6, currency, 'account_closing',
+                open_period, ''
+         FROM account_funds WHERE posting > 0;
+         UPDATE account_funds SET credits = credits - 6, posting = posting + 1 WHERE posting > 0",
+        "causes_equal_transfers",
+        "account_closing of 6 from 2000 to 5900 has no record",
+    ),
+    (
+        "UPDATE usage_events SET authorized = 1 WHERE charge = 2",
+        "events_keep_their_rules",
+        "with 1 of 2 authorized and an overrun of 0",
+    ),
+    (
+        "UPDATE usage_events SET period = '2001-01-01';
+         UPDATE transfers SET period = '2001-01-01' WHERE starts_with(kind, 'usage_')",
+        "events_keep_their_rules",
+        "is billed in 2001-01-01",
+    ),
+    (
         "UPDATE usage_events SET charge = charge + 1 WHERE charge = 2",
         "events_sum_to_postings",
         "sum to 23, transfers of",

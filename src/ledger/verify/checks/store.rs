@@ -34,6 +34,7 @@ pub(in crate::ledger::verify) const ALL: &[SqlCheck] = &[
     LEASES_EQUAL_LEASED,
     FUNDS_FOLLOW_CONTRACT,
     EVENTS_REFER_TO_WHAT_EXISTS,
+    EVENTS_KEEP_THEIR_RULES,
     EVENTS_IN_THEIR_PARTITION,
     APPEND_ONLY_GUARDS,
 ];
@@ -181,6 +182,7 @@ const SOURCES_BURN_IN_ORDER: SqlCheck = check!(
            OR usage_lines <> cardinality(kinds)",
 );
 
+// Nothing posts taxes or closings yet: such a transfer is without a record whatever it says.
 const CAUSES_EQUAL_TRANSFERS: SqlCheck = check!(
     "causes_equal_transfers",
     "each payment, grant, withdrawal, refund, chargeback and reversal has exactly its transfers, and \
@@ -238,7 +240,7 @@ const CAUSES_EQUAL_TRANSFERS: SqlCheck = check!(
             FROM transfers
             WHERE kind = ANY ('{top_up,promotional_grant,promotional_withdrawal,refund,
                                 chargeback_unspent,chargeback_spent,chargeback_won,chargeback_lost,
-                                reversal}')
+                                reversal,top_up_tax,refund_tax,account_closing}')
         ) AS moved USING (account_id, posting, cause_id, kind, debit, credit, amount)
         WHERE (cause.found IS NULL OR moved.found IS NULL)
           AND ($1::uuid IS NULL OR account_id = $1)",
@@ -336,6 +338,24 @@ const EVENTS_REFER_TO_WHAT_EXISTS: SqlCheck = check!(
         WHERE ($1::uuid IS NULL OR event.account_id = $1)
           AND (funds.account_id IS NULL OR key.key_id IS NULL OR model.model_id IS NULL
                OR price.price_version IS NULL)",
+);
+
+// Which of the two an overrun is depends on when the database took the event, which it does not keep
+// in full: the deadline is in the authorization's token.
+const EVENTS_KEEP_THEIR_RULES: SqlCheck = check!(
+    "events_keep_their_rules",
+    "every event is billed in the month it occurred in or a later one, and its overrun is all of its \
+     charge or what went beyond its authorization",
+    examined: "SELECT count(*) FROM usage_events WHERE $1::uuid IS NULL OR account_id = $1",
+    bad: "
+        SELECT format('account %s: event %s of %s is billed in %s, with %s of %s authorized and an '
+                      'overrun of %s', account_id, event_id,
+                      (occurred_at AT TIME ZONE 'UTC')::date, period, trim_scale(authorized),
+                      trim_scale(charge), trim_scale(overrun)) AS finding
+        FROM usage_events
+        WHERE ($1::uuid IS NULL OR account_id = $1)
+          AND (period < date_trunc('month', occurred_at AT TIME ZONE 'UTC')::date
+               OR overrun NOT IN (charge, greatest(0, charge - authorized)))",
 );
 
 const EVENTS_IN_THEIR_PARTITION: SqlCheck = check!(
