@@ -175,12 +175,40 @@ impl Database {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Authorize { server: usize, units: i64, lifetime: i64 },
-    Settle { which: usize, share: i64, poster: usize },
-    Renew { server: usize, give_back: bool },
-    AnswerLost { server: usize },
-    Pass { seconds: i64, skew: i64 },
-    TopUp { units: i64 },
+    Authorize {
+        server: usize,
+        units: i64,
+        lifetime: i64,
+    },
+    Settle {
+        which: usize,
+        share: i64,
+        poster: usize,
+    },
+    Renew {
+        server: usize,
+        give_back: bool,
+    },
+    AnswerLost {
+        server: usize,
+    },
+    /// A renewal begins, reaches the database or ends; other things happen in between.
+    Begin {
+        server: usize,
+    },
+    Reach {
+        server: usize,
+    },
+    End {
+        server: usize,
+    },
+    Pass {
+        seconds: i64,
+        skew: i64,
+    },
+    TopUp {
+        units: i64,
+    },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -192,6 +220,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => (0..3_usize, any::<bool>())
             .prop_map(|(server, give_back)| Step::Renew { server, give_back }),
         1 => (0..3_usize).prop_map(|server| Step::AnswerLost { server }),
+        2 => (0..3_usize).prop_map(|server| Step::Begin { server }),
+        2 => (0..3_usize).prop_map(|server| Step::Reach { server }),
+        2 => (0..3_usize).prop_map(|server| Step::End { server }),
         2 => (0..15_i64, -3..3_i64).prop_map(|(seconds, skew)| Step::Pass { seconds, skew }),
         1 => (1..50_i64).prop_map(|units| Step::TopUp { units }),
     ];
@@ -208,14 +239,36 @@ proptest! {
         let mut pools: Vec<Pool<u32>> = (0..3).map(|_| Pool::new()).collect();
         let mut open: Vec<(AuthorizationId, usize, i64, DateTime<Utc>)> = Vec::new();
         let mut foreign: Vec<(usize, AuthorizationId, i64)> = Vec::new();
+        let mut under_way: [Option<(Renewal, Option<(i64, i64)>)>; 3] = [const { None }; 3];
         let (mut sequence, mut uncovered) = (0, 0);
         for step in steps {
             match step {
+                Step::Begin { server } => {
+                    if under_way[server].is_none() {
+                        sequence += 1;
+                        let renewal = pools[server].begin_renewal(sequence, Duration::ZERO, false);
+                        under_way[server] = Some((renewal, None));
+                    }
+                }
+                Step::Reach { server } => {
+                    if let Some((renewal, answer @ None)) = &mut under_way[server] {
+                        *answer = database.renew(server, renewal);
+                    }
+                }
+                Step::End { server } => {
+                    if let Some((renewal, Some((base, granted)))) = under_way[server].take() {
+                        pools[server].end_renewal(&renewal, amount(base), amount(granted));
+                    }
+                }
+                // One renewal of a server at a time.
+                Step::Renew { server, .. } | Step::AnswerLost { server }
+                    if under_way[server].is_some() => {}
                 Step::Authorize { server, units, lifetime } => {
                     let id = AuthorizationId::generate();
                     let until = at(database.now + lifetime);
                     let asked = reservation(units, database.now + lifetime);
                     if pools[server].reserve(id, asked.clone(), at(0)) == Reserved::Short {
+                        if under_way[server].is_some() { continue }
                         pools[server].wait_for(amount(units), amount(units));
                         sequence += 1;
                         let renewal = pools[server].begin_renewal(sequence, Duration::ZERO, false);

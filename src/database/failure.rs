@@ -92,10 +92,12 @@ pub fn violated_unique_index(error: &sqlx::Error) -> Option<&str> {
     error.as_database_error().filter(|answer| answer.is_unique_violation())?.constraint()
 }
 
-/// Connection exceptions, too few resources, an administrator's shutdown, a read-only standby.
+/// Connection exceptions, too few resources, a failing disk, an administrator's shutdown, a read-only
+/// standby.
 fn is_away(code: &str) -> bool {
     code.starts_with("08")
         || code.starts_with("53")
+        || code.starts_with("58")
         || matches!(code, "57P01" | "57P02" | "57P03" | "57P05" | "25006")
 }
 

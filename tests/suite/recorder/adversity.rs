@@ -148,6 +148,27 @@ async fn a_lost_connection_loses_nothing_and_posts_nothing_twice() {
 }
 
 #[tokio::test]
+async fn a_failing_disk_is_waited_for_and_is_no_fault_of_the_usage() {
+    let books = Books::open().await;
+    let account = books.account("100").await;
+    books
+        .execute(
+            "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN RAISE EXCEPTION 'could not write' USING ERRCODE = 'io_error'; END $$;
+             CREATE TRIGGER disk BEFORE INSERT ON transfers
+             FOR EACH STATEMENT EXECUTE FUNCTION fail()",
+        )
+        .await;
+    let (recorder, events) = (books.recorder.clone(), vec![usage(account, "1")]);
+    let recording = tokio::spawn(async move { insist(&recorder, events).await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    books.execute("DROP TRIGGER disk ON transfers").await;
+    recording.await.unwrap();
+    assert_eq!(books.prove(account).await, Decimal::ONE);
+    books.stop().await;
+}
+
+#[tokio::test]
 async fn a_killed_postgres_is_waited_for_and_what_was_acknowledged_is_there_once() {
     let directory = tempfile::tempdir().unwrap();
     let cluster =
