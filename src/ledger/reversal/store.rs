@@ -96,7 +96,8 @@ pub(super) async fn events_of_posting(
     account: AccountId,
     event: &Event,
 ) -> Result<Vec<(Uuid, Amount)>, LedgerError> {
-    let query = sqlx::query_as(SELECT_EVENTS);
+    // Planned with the moment known: otherwise every entry of the account would be looked at too.
+    let query = sqlx::query_as(SELECT_EVENTS).persistent(false);
     let query = query.bind(account).bind(event.posting).bind(event.recorded_at);
     Ok(query.fetch_all(connection).await?)
 }
