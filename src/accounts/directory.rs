@@ -14,6 +14,7 @@ use std::{sync::Arc, time::Duration};
 use moka::sync::Cache;
 use sqlx::{PgPool, postgres::PgListener};
 use thiserror::Error;
+use tokio::time::timeout;
 
 use crate::{
     accounts::{
@@ -41,6 +42,11 @@ const LIFETIME: Duration = Duration::from_mins(10);
 const MAX_UNKNOWN: u64 = 50_000;
 /// How long they are remembered.
 const UNKNOWN_LIFETIME: Duration = Duration::from_secs(10);
+/// How often a listener that hears nothing asks whether its connection still carries anything: a
+/// router that forgot it says nothing either.
+const LISTENER_BEAT: Duration = Duration::from_millis(500);
+/// How long the answer to that may take.
+const LISTENER_PATIENCE: Duration = Duration::from_secs(2);
 /// How long to wait before listening again after the connection was lost.
 const RELISTEN: Duration = Duration::from_millis(200);
 
@@ -226,7 +232,16 @@ impl Directory {
         listener.listen(CHANNEL).await?;
         self.invalidate_all();
         on_change(None);
-        while let Some(notification) = listener.try_recv().await? {
+        loop {
+            let Ok(heard) = timeout(LISTENER_BEAT, listener.try_recv()).await else {
+                let answer = sqlx::query("SELECT").execute(&mut listener);
+                match timeout(LISTENER_PATIENCE, answer).await {
+                    Ok(answer) => answer?,
+                    Err(_) => return Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
+                };
+                continue;
+            };
+            let Some(notification) = heard? else { return Ok(()) };
             if let Ok(change) = notification.payload().parse() {
                 self.invalidate(&change);
                 on_change(Some(&change));
@@ -237,7 +252,6 @@ impl Directory {
                 );
             }
         }
-        Ok(())
     }
 }
 

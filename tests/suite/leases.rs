@@ -13,7 +13,9 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, UnixStream},
 };
-use tollgate::proto::ListUnsettledRequest;
+use tollgate::proto::{
+    DenialReason, ListUnsettledRequest, SuspendAccountRequest, authorize_response::Decision,
+};
 use tonic::Code;
 
 use crate::harness::{
@@ -100,7 +102,8 @@ async fn what_a_server_leaves_behind_is_on_the_unsettled_list_once_it_has_expire
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_fall_silent_are_given_up_and_made_anew() {
-    let wire = Wire::to(fresh_database().await).await;
+    let database = fresh_database().await;
+    let wire = Wire::to(database.clone()).await;
     let world = World::on(TestServer::start_on(wire.options.clone()).await).await;
     world.startup("acme", "1").await;
     let key = world.key("acme").await;
@@ -120,6 +123,20 @@ async fn connections_that_fall_silent_are_given_up_and_made_anew() {
         assert!(Instant::now() < deadline, "usage was never recorded");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+
+    // It hears again of what others change.
+    let other = TestServer::start_on(database).await;
+    let suspend =
+        SuspendAccountRequest { account: "acme".to_owned(), ..SuspendAccountRequest::default() };
+    all_roles(&other).await.accounts().suspend_account(suspend).await.unwrap();
+    let denial = loop {
+        assert!(Instant::now() < deadline, "the server never heard of the suspension");
+        match world.ask(&key, 10).await {
+            Decision::Grant(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            Decision::Denial(denial) => break denial,
+        }
+    };
+    assert_eq!(denial.reason(), DenialReason::AccountSuspended);
 }
 
 /// A wire to Postgres that can fall silent without breaking.
