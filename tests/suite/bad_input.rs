@@ -16,13 +16,14 @@ use tollgate::{
         ListTransfersRequest, ListUnsettledRequest, ListUsageRequest, Money, PaymentMethod,
         PaymentTerms, RefundRequest, ReverseUsageRequest, RevokeKeyRequest, RotateKeyRequest,
         TopUpRequest, UpdateAccountRequest, VerifyLedgerRequest, WithdrawGrantRequest,
+        record_usage_request::Source,
     },
 };
 use tonic::{Code, Response, Status};
 
 use crate::harness::{
     server::refusal,
-    world::{World, decimal, request, top_up, usd},
+    world::{MODEL, World, decimal, request, top_up, usage, usd},
 };
 
 /// A well-formed id that nothing has.
@@ -403,4 +404,40 @@ async fn talk_garbage(address: String, bytes: Vec<u8>) {
     let read = stream.read_to_end(&mut answer);
     let ended = tokio::time::timeout(Duration::from_secs(20), read).await;
     assert!(ended.is_ok(), "the server holds on to a connection of garbage");
+}
+
+#[tokio::test]
+async fn an_event_id_or_a_time_outside_the_accepted_window_is_refused_by_its_field() {
+    let world = World::start().await;
+    world.startup("acme", "1").await;
+    let (key, _) = world.issue("acme", proto::Tier::Standard, proto::KeyLimits::default()).await;
+    let now = u64::try_from(tollgate::clock::now().timestamp()).unwrap();
+    let id_of = |seconds| {
+        let moment = uuid::Timestamp::from_unix(uuid::NoContext, seconds, 0);
+        uuid::Uuid::new_v7(moment).to_string()
+    };
+    let day = 24 * 60 * 60;
+    // The year 2100, ten minutes ahead, a hundred days ago.
+    let strange = [4_102_444_800, now + 600, now - 100 * day];
+    let cases = strange.iter().flat_map(|seconds| {
+        [("event_id", id_of(*seconds), now), ("occurred_at", id_of(now), *seconds)]
+    });
+    for (field, event_id, occurred_at) in cases {
+        let seconds = i64::try_from(occurred_at).unwrap();
+        let work = proto::UnauthorizedUsage {
+            event_id,
+            account: "acme".to_owned(),
+            key_id: key.key_id.clone(),
+            model: MODEL.to_owned(),
+            occurred_at: Some(prost_types::Timestamp { seconds, nanos: 0 }),
+        };
+        let usage = usage(Source::Unauthorized(work), 1, 1);
+        let answer = refused(world.client.usage().record_usage(usage)).await;
+        let because = expected(
+            Code::InvalidArgument,
+            "OUTSIDE_USAGE_WINDOW",
+            &format!("unauthorized.{field}"),
+        );
+        assert_eq!(answer, because, "{occurred_at}");
+    }
 }
