@@ -15,7 +15,7 @@ use super::{
     checks::{self, Bound},
     decision::{Decision, Denial, Grant, Reason, Request},
     error::AuthorizationError,
-    grant::{GrantClaims, GrantError, GrantSigner, after, milliseconds},
+    grant::{GrantClaims, GrantSigner, after, milliseconds},
     heartbeat::Heartbeat,
     leases::{Leases, RenewalQueue, Slot, Upkeep, Waited},
     lifetime::Lifetime,
@@ -28,7 +28,7 @@ use crate::{
     accounts::{account::AccountRecord, directory::Directory, key, keys::record::KeyRecord},
     catalog::{
         book::{PriceBook, Resolution},
-        model::{Model, Route},
+        model::Model,
         rating,
         version::PricedModel,
     },
@@ -42,15 +42,15 @@ use crate::{
 /// Says whether requests may be served, and holds the funds for those that may. One per server.
 #[derive(Debug)]
 pub struct Authorizer {
-    instance: InstanceId,
-    database: PgPool,
-    directory: Arc<Directory>,
-    book: Arc<PriceBook>,
-    signer: GrantSigner,
-    leases: Leases,
-    heartbeat: Heartbeat,
+    pub(super) instance: InstanceId,
+    pub(super) database: PgPool,
+    pub(super) directory: Arc<Directory>,
+    pub(super) book: Arc<PriceBook>,
+    pub(super) signer: GrantSigner,
+    pub(super) leases: Leases,
+    pub(super) heartbeat: Heartbeat,
     metrics: AuthorizationMetrics,
-    lifetime: Lifetime,
+    pub(super) lifetime: Lifetime,
 }
 
 /// Who asks and for what, once the checks in memory have passed.
@@ -63,13 +63,13 @@ struct Asked<'a> {
 }
 
 /// A check's refusal, or a call that failed.
-enum Stop {
+pub(super) enum Stop {
     Denied(Box<Denial>),
     Failed(AuthorizationError),
 }
 
 /// Either a grant or what stopped it.
-type Granted = Result<Grant, Stop>;
+pub(super) type Granted = Result<Grant, Stop>;
 
 impl From<Box<Denial>> for Stop {
     fn from(denial: Box<Denial>) -> Self {
@@ -83,7 +83,7 @@ impl<E: Into<AuthorizationError>> From<E> for Stop {
     }
 }
 
-fn decided(result: Granted) -> Result<Decision, AuthorizationError> {
+pub(super) fn decided(result: Granted) -> Result<Decision, AuthorizationError> {
     match result {
         Ok(grant) => Ok(Decision::Granted(grant)),
         Err(Stop::Denied(denial)) => Ok(Decision::Denied(denial)),
@@ -342,7 +342,7 @@ impl Authorizer {
     /// waited beyond the heartbeat's deadline, or the whole server may have slept. Whatever happens
     /// after this, the expiry is within one lifetime of that deadline, for which the others keep a
     /// silent server's leases.
-    fn still_allowed(&self) -> Result<(), AuthorizationError> {
+    pub(super) fn still_allowed(&self) -> Result<(), AuthorizationError> {
         if self.heartbeat.allows() { Ok(()) } else { Err(AuthorizationError::Unavailable) }
     }
 
@@ -385,152 +385,10 @@ impl Authorizer {
     }
 
     /// The end of a grant made now, by the database's clock.
-    fn expiry(&self) -> DateTime<Utc> {
+    pub(super) fn expiry(&self) -> DateTime<Utc> {
         let expiry = after(self.heartbeat.database_now(), self.lifetime.authorization);
         // What the token carries is what memory holds: milliseconds.
         DateTime::from_timestamp_millis(expiry.timestamp_millis()).unwrap_or(expiry)
-    }
-
-    /// Raises what an outstanding authorization may generate and cost, and moves its expiry. On
-    /// another server than the issuer's the whole new amount is reserved there.
-    ///
-    /// # Errors
-    /// `Expired`, `NotOutstanding`, `NoRise`, a bad token, `Unavailable`.
-    pub async fn extend(
-        &self,
-        token: &str,
-        max_output_tokens: u64,
-        allow_reduced_output: bool,
-    ) -> Result<Decision, AuthorizationError> {
-        let claims = self.signer.verify(token)?;
-        self.still_allowed()?;
-        decided(self.extend_claims(claims, max_output_tokens, allow_reduced_output).await)
-    }
-
-    async fn extend_claims(&self, claims: GrantClaims, wanted: u64, reducible: bool) -> Granted {
-        validate::tokens("max_output_tokens", wanted)?;
-        let id = claims.authorization_id;
-        if self.heartbeat.database_now() >= claims.expires_at {
-            return Err(AuthorizationError::Expired(id).into());
-        }
-        let account = self.directory.account(claims.account_id).await?;
-        let account = account.ok_or_else(checks::unknown)?;
-        checks::account(&account)?;
-        let slot = self.leases.slot(claims.account_id);
-        let held = match held(&slot, id) {
-            Some(held) => held,
-            None if claims.issuer == self.instance => {
-                return Err(AuthorizationError::NotOutstanding(id).into());
-            }
-            None => self.adopt(&claims).await?,
-        };
-        let has = held.grant.claims.max_output_tokens;
-        if wanted <= has {
-            return Err(AuthorizationError::NoRise { id, has }.into());
-        }
-        self.raise(&slot, &account, &held, wanted, reducible).await
-    }
-
-    /// Another server's grant, as this one can go on with it: nothing is held for it here yet.
-    async fn adopt(&self, claims: &GrantClaims) -> Result<Arc<Held>, Stop> {
-        let id = claims.authorization_id;
-        if store::has_event(&self.database, claims.account_id, id).await? {
-            return Err(AuthorizationError::NotOutstanding(id).into());
-        }
-        let priced = self.book.version_or_load(claims.price_version).await?;
-        let priced = priced.ok_or(GrantError::Invalid)?;
-        let model = self.book.model(&claims.model);
-        let grant = Grant {
-            claims: GrantClaims { reserved: Amount::ZERO, ..claims.clone() },
-            token: String::new(),
-            route: model.map_or(Route::Standard, |model| model.route),
-            reduced: false,
-        };
-        Ok(Arc::new(Held { grant, priced, asked_output: None, adopted: true }))
-    }
-
-    async fn raise(
-        &self,
-        slot: &Arc<Slot>,
-        account: &AccountRecord,
-        held: &Arc<Held>,
-        wanted: u64,
-        reducible: bool,
-    ) -> Granted {
-        let (price, margin) = (&held.priced.price, checks::input_margin());
-        let before = &held.grant.claims;
-        let mut output = wanted;
-        for attempt in 0..limits::RESERVATION_ATTEMPTS {
-            let amount = rating::ceiling(price, before.input_tokens, output, margin)
-                .map_err(|error| validate::invalid("max_output_tokens", error))?;
-            let raised = Arc::new(held.raised(
-                &self.signer,
-                GrantClaims {
-                    issuer: self.instance,
-                    reserved: amount.max(before.reserved),
-                    max_output_tokens: output,
-                    expires_at: self.expiry(),
-                    grace_ms: milliseconds(self.lifetime.grace),
-                    ..before.clone()
-                },
-                output < wanted,
-            )?);
-            let rise = amount.minus_to_zero(before.reserved);
-            let (at, free, funds) = match self.try_raise(slot, &raised)? {
-                Tried::Short { at, free, funds } => (at, free, funds),
-                Tried::Held | Tried::Again(_) => return Ok(raised.grant.clone()),
-            };
-            let short = slot.lock().is_short(at, rise);
-            if reducible && (short || attempt > 0) {
-                let all = before.reserved.saturating_add(free);
-                let fits = rating::affordable_output(price, before.input_tokens, margin, all);
-                if let Ok(Some(fits)) = fits
-                    && fits > before.max_output_tokens
-                    && fits < output
-                {
-                    output = fits;
-                    continue;
-                }
-            }
-            if short || attempt + 1 == limits::RESERVATION_ATTEMPTS {
-                let denial =
-                    Denial::of_funds(&account.handle, account.currency, rise, free, &funds);
-                return Err(Stop::Denied(denial));
-            }
-            let floor = if reducible { Amount::ZERO } else { rise };
-            if self.leases.wait(slot, rise, floor).await == Waited::Unavailable {
-                return Err(AuthorizationError::Unavailable.into());
-            }
-        }
-        Err(AuthorizationError::Unavailable.into())
-    }
-
-    fn try_raise(&self, slot: &Slot, raised: &Arc<Held>) -> Result<Tried, Stop> {
-        let claims = &raised.grant.claims;
-        let id = claims.authorization_id;
-        let reservation = Reservation {
-            amount: claims.reserved,
-            expires_at: claims.expires_at,
-            covered_until: claims.covered_until(),
-            request: None,
-            grant: Arc::clone(raised),
-        };
-        let at = clock::since_boot();
-        let mut state = slot.lock();
-        self.still_allowed()?;
-        state.touch(at);
-        let held = match state.pool.extend(id, reservation.clone()) {
-            Some(held) => held,
-            None if raised.adopted => {
-                let now = self.heartbeat.database_now();
-                matches!(state.pool.reserve(id, reservation, now), Reserved::Held)
-            }
-            None => return Err(AuthorizationError::NotOutstanding(id).into()),
-        };
-        if held {
-            return Ok(Tried::Held);
-        }
-        Ok(Tried::Short { at, free: state.pool.free(), funds: state.funds })
     }
 
     /// Usage was charged and is committed: what its reservation did not need is free again.
@@ -593,7 +451,7 @@ impl Authorizer {
 }
 
 /// How an attempt to hold funds ended.
-enum Tried {
+pub(super) enum Tried {
     Held,
     Again(Arc<Held>),
     Short { at: Duration, free: Amount, funds: FundsView },
@@ -610,10 +468,6 @@ fn same(held: &Held, request: &Request) -> Granted {
         return Err(AuthorizationError::RequestIdReused(id).into());
     }
     Ok(held.grant.clone())
-}
-
-fn held(slot: &Slot, id: AuthorizationId) -> Option<Arc<Held>> {
-    slot.lock().pool.reservation(id).map(|reservation| Arc::clone(&reservation.grant))
 }
 
 /// The same request with as much output as these funds cover; `None` when that is none at all.

@@ -22,6 +22,7 @@ pub mod authorizer;
 pub mod checks;
 pub mod decision;
 pub mod error;
+mod extension;
 pub mod grant;
 pub mod heartbeat;
 mod leases;

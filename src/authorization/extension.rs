@@ -1,0 +1,172 @@
+//! Raising an authorization in mid-stream: on the server that issued it by the rise alone, on any
+//! other by the whole new amount, reserved from that server's own leases.
+
+use std::sync::Arc;
+
+use super::{
+    Held,
+    authorizer::{Authorizer, Granted, Stop, Tried, decided},
+    checks,
+    decision::{Decision, Denial, Grant},
+    error::AuthorizationError,
+    grant::{GrantClaims, GrantError, milliseconds},
+    leases::{Slot, Waited},
+    limits,
+    pool::{Reservation, Reserved},
+    store, validate,
+};
+use crate::{
+    accounts::account::AccountRecord,
+    catalog::{model::Route, rating},
+    clock,
+    ids::AuthorizationId,
+    money::Amount,
+};
+
+impl Authorizer {
+    /// Raises what an outstanding authorization may generate and cost, and moves its expiry. On
+    /// another server than the issuer's the whole new amount is reserved there.
+    ///
+    /// # Errors
+    /// `Expired`, `NotOutstanding`, `NoRise`, a bad token, `Unavailable`.
+    pub async fn extend(
+        &self,
+        token: &str,
+        max_output_tokens: u64,
+        allow_reduced_output: bool,
+    ) -> Result<Decision, AuthorizationError> {
+        let claims = self.signer.verify(token)?;
+        self.still_allowed()?;
+        decided(self.extend_claims(claims, max_output_tokens, allow_reduced_output).await)
+    }
+
+    async fn extend_claims(&self, claims: GrantClaims, wanted: u64, reducible: bool) -> Granted {
+        validate::tokens("max_output_tokens", wanted)?;
+        let id = claims.authorization_id;
+        if self.heartbeat.database_now() >= claims.expires_at {
+            return Err(AuthorizationError::Expired(id).into());
+        }
+        let account = self.directory.account(claims.account_id).await?;
+        let account = account.ok_or_else(checks::unknown)?;
+        checks::account(&account)?;
+        let slot = self.leases.slot(claims.account_id);
+        let held = match held(&slot, id) {
+            Some(held) => held,
+            None if claims.issuer == self.instance => {
+                return Err(AuthorizationError::NotOutstanding(id).into());
+            }
+            None => self.adopt(&claims).await?,
+        };
+        let has = held.grant.claims.max_output_tokens;
+        if wanted <= has {
+            return Err(AuthorizationError::NoRise { id, has }.into());
+        }
+        self.raise(&slot, &account, &held, wanted, reducible).await
+    }
+
+    /// Another server's grant, as this one can go on with it: nothing is held for it here yet.
+    async fn adopt(&self, claims: &GrantClaims) -> Result<Arc<Held>, Stop> {
+        let id = claims.authorization_id;
+        if store::has_event(&self.database, claims.account_id, id).await? {
+            return Err(AuthorizationError::NotOutstanding(id).into());
+        }
+        let priced = self.book.version_or_load(claims.price_version).await?;
+        let priced = priced.ok_or(GrantError::Invalid)?;
+        let model = self.book.model(&claims.model);
+        let grant = Grant {
+            claims: GrantClaims { reserved: Amount::ZERO, ..claims.clone() },
+            token: String::new(),
+            route: model.map_or(Route::Standard, |model| model.route),
+            reduced: false,
+        };
+        Ok(Arc::new(Held { grant, priced, asked_output: None, adopted: true }))
+    }
+
+    async fn raise(
+        &self,
+        slot: &Arc<Slot>,
+        account: &AccountRecord,
+        held: &Arc<Held>,
+        wanted: u64,
+        reducible: bool,
+    ) -> Granted {
+        let (price, margin) = (&held.priced.price, checks::input_margin());
+        let before = &held.grant.claims;
+        let mut output = wanted;
+        for attempt in 0..limits::RESERVATION_ATTEMPTS {
+            let amount = rating::ceiling(price, before.input_tokens, output, margin)
+                .map_err(|error| validate::invalid("max_output_tokens", error))?;
+            let raised = Arc::new(held.raised(
+                &self.signer,
+                GrantClaims {
+                    issuer: self.instance,
+                    reserved: amount.max(before.reserved),
+                    max_output_tokens: output,
+                    expires_at: self.expiry(),
+                    grace_ms: milliseconds(self.lifetime.grace),
+                    ..before.clone()
+                },
+                output < wanted,
+            )?);
+            let rise = amount.minus_to_zero(before.reserved);
+            let (at, free, funds) = match self.try_raise(slot, &raised)? {
+                Tried::Short { at, free, funds } => (at, free, funds),
+                Tried::Held | Tried::Again(_) => return Ok(raised.grant.clone()),
+            };
+            let short = slot.lock().is_short(at, rise);
+            if reducible && (short || attempt > 0) {
+                let all = before.reserved.saturating_add(free);
+                let fits = rating::affordable_output(price, before.input_tokens, margin, all);
+                if let Ok(Some(fits)) = fits
+                    && fits > before.max_output_tokens
+                    && fits < output
+                {
+                    output = fits;
+                    continue;
+                }
+            }
+            if short || attempt + 1 == limits::RESERVATION_ATTEMPTS {
+                let denial =
+                    Denial::of_funds(&account.handle, account.currency, rise, free, &funds);
+                return Err(Stop::Denied(denial));
+            }
+            let floor = if reducible { Amount::ZERO } else { rise };
+            if self.leases.wait(slot, rise, floor).await == Waited::Unavailable {
+                return Err(AuthorizationError::Unavailable.into());
+            }
+        }
+        Err(AuthorizationError::Unavailable.into())
+    }
+
+    fn try_raise(&self, slot: &Slot, raised: &Arc<Held>) -> Result<Tried, Stop> {
+        let claims = &raised.grant.claims;
+        let id = claims.authorization_id;
+        let reservation = Reservation {
+            amount: claims.reserved,
+            expires_at: claims.expires_at,
+            covered_until: claims.covered_until(),
+            request: None,
+            grant: Arc::clone(raised),
+        };
+        let at = clock::since_boot();
+        let mut state = slot.lock();
+        self.still_allowed()?;
+        state.touch(at);
+        let held = match state.pool.extend(id, reservation.clone()) {
+            Some(held) => held,
+            None if raised.adopted => {
+                let now = self.heartbeat.database_now();
+                matches!(state.pool.reserve(id, reservation, now), Reserved::Held)
+            }
+            None => return Err(AuthorizationError::NotOutstanding(id).into()),
+        };
+        if held {
+            return Ok(Tried::Held);
+        }
+        Ok(Tried::Short { at, free: state.pool.free(), funds: state.funds })
+    }
+}
+
+fn held(slot: &Slot, id: AuthorizationId) -> Option<Arc<Held>> {
+    slot.lock().pool.reservation(id).map(|reservation| Arc::clone(&reservation.grant))
+}
