@@ -229,6 +229,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..200)
 }
 
+/// A renewal, and base and grant where it has reached the database.
+type UnderWay = (Renewal, Option<(i64, i64)>);
+
 proptest! {
     /// Three servers, one account, charges within their authorizations, posts through any server,
     /// lost answers, clocks that differ: whatever was covered when it was posted was paid for.
@@ -239,7 +242,7 @@ proptest! {
         let mut pools: Vec<Pool<u32>> = (0..3).map(|_| Pool::new()).collect();
         let mut open: Vec<(AuthorizationId, usize, i64, DateTime<Utc>)> = Vec::new();
         let mut foreign: Vec<(usize, AuthorizationId, i64)> = Vec::new();
-        let mut under_way: [Option<(Renewal, Option<(i64, i64)>)>; 3] = [const { None }; 3];
+        let mut under_way: [Option<UnderWay>; 3] = [const { None }; 3];
         let (mut sequence, mut uncovered) = (0, 0);
         for step in steps {
             match step {
