@@ -234,11 +234,10 @@ impl Directory {
         on_change(None);
         loop {
             let Ok(heard) = timeout(LISTENER_BEAT, listener.try_recv()).await else {
-                let answer = sqlx::query("SELECT").execute(&mut listener);
-                match timeout(LISTENER_PATIENCE, answer).await {
+                match timeout(LISTENER_PATIENCE, store::ask(&mut listener)).await {
                     Ok(answer) => answer?,
                     Err(_) => return Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
-                };
+                }
                 continue;
             };
             let Some(notification) = heard? else { return Ok(()) };

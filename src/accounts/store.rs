@@ -2,7 +2,10 @@
 //! first, as posting does, so that all changes of one account follow each other.
 
 use rust_decimal::Decimal;
-use sqlx::{PgConnection, PgExecutor, Row as _, postgres::PgRow};
+use sqlx::{
+    PgConnection, PgExecutor, Row as _,
+    postgres::{PgListener, PgRow},
+};
 
 use crate::{
     accounts::{
@@ -368,4 +371,9 @@ pub(super) fn decode(
     error: impl Into<Box<dyn std::error::Error + Send + Sync + 'static>>,
 ) -> sqlx::Error {
     sqlx::Error::Decode(error.into())
+}
+
+/// Asks a listener's connection for nothing, to see whether it still answers.
+pub(super) async fn ask(listener: &mut PgListener) -> sqlx::Result<()> {
+    sqlx::query("SELECT").execute(listener).await.map(drop)
 }
