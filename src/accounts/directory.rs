@@ -12,7 +12,10 @@
 use std::{sync::Arc, time::Duration};
 
 use moka::sync::Cache;
-use sqlx::{PgPool, postgres::PgListener};
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgListener, PgPoolOptions},
+};
 use thiserror::Error;
 use tokio::time::timeout;
 
@@ -226,7 +229,12 @@ impl Directory {
         pool: &PgPool,
         on_change: &(impl Fn(Option<&Change>) + Send + Sync),
     ) -> sqlx::Result<()> {
-        let mut listener = PgListener::connect_with(pool).await?;
+        // Not one of the pool's connections, which may all have fallen silent with this one.
+        let own = PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(LISTENER_PATIENCE)
+            .connect_lazy_with(PgConnectOptions::clone(&pool.connect_options()));
+        let mut listener = PgListener::connect_with(&own).await?;
         // A listener that connects again by itself would hide that changes were missed.
         listener.eager_reconnect(false);
         listener.listen(CHANNEL).await?;

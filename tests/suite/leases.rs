@@ -105,7 +105,7 @@ async fn connections_that_fall_silent_are_given_up_and_made_anew() {
     let database = fresh_database().await;
     let wire = Wire::to(database.clone()).await;
     let world = World::on(TestServer::start_on(wire.options.clone()).await).await;
-    world.startup("acme", "1").await;
+    world.startup("acme", "100").await;
     let key = world.key("acme").await;
     let grant = world.granted(&request(&key, 10)).await;
 
