@@ -377,6 +377,14 @@ async fn a_lock_that_is_a_link_is_not_followed() {
     assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
 }
 
+fn until_it_runs(pid: u32, program: &str) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while fs::read_to_string(format!("/proc/{pid}/comm")).unwrap().trim() != program {
+        assert!(Instant::now() < deadline, "{program} does not run");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
 #[test]
 fn the_watchdog_ends_its_program_and_tidies_when_its_input_ends() {
     let directory = tempfile::tempdir().unwrap();
@@ -395,6 +403,8 @@ fn the_watchdog_ends_its_program_and_tidies_when_its_input_ends() {
     BufReader::new(watchdog.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let pid: u32 = line.strip_prefix("started ").unwrap().trim().parse().unwrap();
     assert!(scratch.exists());
+    // Until it is there, the signal may still be ignored, and lost.
+    until_it_runs(pid, "sleep");
     drop(watchdog.stdin.take());
     // 128 + SIGINT.
     assert_eq!(watchdog.wait().unwrap().code(), Some(130));
