@@ -273,7 +273,9 @@ impl Authorizer {
 
     /// Holds the funds, waiting for the database where the lease does not cover them.
     async fn reserve(&self, slot: &Arc<Slot>, asked: &Asked<'_>, mut bound: Bound) -> Granted {
-        for attempt in 0..limits::RESERVATION_ATTEMPTS {
+        let deadline = clock::since_boot() + limits::LEASE_WAIT;
+        let mut renewed = false;
+        loop {
             let held = Arc::new(self.hold(asked, bound)?);
             let (at, free, funds) = match self.try_reserve(slot, asked, &held)? {
                 Tried::Held => return Ok(held.grant.clone()),
@@ -284,24 +286,26 @@ impl Authorizer {
             let floor = if reducible { bound.least } else { bound.amount };
             let short = slot.lock().is_short(at, floor);
             if reducible
-                && (short || attempt > 0)
+                && (short || renewed)
                 && let Some(smaller) = fitting(asked, bound, free)
             {
                 bound = smaller;
                 continue;
             }
-            let last = attempt + 1 == limits::RESERVATION_ATTEMPTS;
-            if short || last {
+            if short {
                 let account = &asked.account;
                 let denial =
                     Denial::of_funds(&account.handle, account.currency, bound.amount, free, &funds);
                 return Err(Stop::Denied(denial));
             }
-            if self.leases.wait(slot, bound.amount, floor).await == Waited::Unavailable {
+            // Others may take what was granted for this request; that is no shortage.
+            if at >= deadline
+                || self.leases.wait(slot, bound.amount, floor).await == Waited::Unavailable
+            {
                 return Err(AuthorizationError::Unavailable.into());
             }
+            renewed = true;
         }
-        Err(AuthorizationError::Unavailable.into())
     }
 
     fn try_reserve(

@@ -93,7 +93,9 @@ impl Authorizer {
         let (price, margin) = (&held.priced.price, checks::input_margin());
         let before = &held.grant.claims;
         let mut output = wanted;
-        for attempt in 0..limits::RESERVATION_ATTEMPTS {
+        let deadline = clock::since_boot() + limits::LEASE_WAIT;
+        let mut renewed = false;
+        loop {
             let amount = rating::ceiling(price, before.input_tokens, output, margin)
                 .map_err(|error| validate::invalid("max_output_tokens", error))?;
             let raised = Arc::new(held.raised(
@@ -114,7 +116,7 @@ impl Authorizer {
                 Tried::Held | Tried::Again(_) => return Ok(raised.grant.clone()),
             };
             let short = slot.lock().is_short(at, rise);
-            if reducible && (short || attempt > 0) {
+            if reducible && (short || renewed) {
                 let all = before.reserved.saturating_add(free);
                 let fits = rating::affordable_output(price, before.input_tokens, margin, all);
                 if let Ok(Some(fits)) = fits
@@ -125,17 +127,17 @@ impl Authorizer {
                     continue;
                 }
             }
-            if short || attempt + 1 == limits::RESERVATION_ATTEMPTS {
+            if short {
                 let denial =
                     Denial::of_funds(&account.handle, account.currency, rise, free, &funds);
                 return Err(Stop::Denied(denial));
             }
             let floor = if reducible { Amount::ZERO } else { rise };
-            if self.leases.wait(slot, rise, floor).await == Waited::Unavailable {
+            if at >= deadline || self.leases.wait(slot, rise, floor).await == Waited::Unavailable {
                 return Err(AuthorizationError::Unavailable.into());
             }
+            renewed = true;
         }
-        Err(AuthorizationError::Unavailable.into())
     }
 
     fn try_raise(&self, slot: &Slot, raised: &Arc<Held>) -> Result<Tried, Stop> {

@@ -48,8 +48,6 @@ pub const LEASE_LOCK_TIMEOUT: Duration = Duration::from_millis(200);
 /// How long the database may work on one round of renewals, a beat or a look at the leases before
 /// its connection is given up: a router that forgot it says nothing.
 pub const ANSWER_PATIENCE: Duration = HEARTBEAT_TTL;
-/// How often a request that others overtook asks again before it is denied.
-pub const RESERVATION_ATTEMPTS: u32 = 4;
 /// How long a shortage is answered from memory, unless funds change.
 pub const SHORTAGE_MEMORY: Duration = Duration::from_secs(1);
 /// Outstanding reservations of one account on one server: bounds memory against a gateway that
