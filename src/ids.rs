@@ -60,6 +60,11 @@ id!(
     CauseId
 );
 
+id!(
+    /// A budget: a limit on what an account, a project or a key may spend.
+    BudgetId
+);
+
 /// A version of a price, as numbered by the price book. Never reused, never edited.
 #[derive(
     Debug,

@@ -40,6 +40,8 @@ pub struct Amount(Decimal);
 impl Amount {
     /// Nothing.
     pub const ZERO: Self = Self(Decimal::ZERO);
+    /// A hundredth.
+    pub const HUNDREDTH: Self = Self(Decimal::from_parts(1, 0, 0, false, 2));
 
     /// Takes a decimal that has at most 12 decimals and 16 digits before the point.
     ///

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     accounts::{
+        budgets::Budget,
         contract::{Contract, NAME_LENGTH, PaymentTerms},
         error::InvalidField,
         fields::required_text,
@@ -103,6 +104,8 @@ pub struct AccountRecord {
     pub model_discounts: Vec<ModelDiscount>,
     /// 0 to 1.
     pub tax_rate: Decimal,
+    /// In the order in which they are checked.
+    pub budgets: Vec<Budget>,
 }
 
 impl AccountRecord {
@@ -118,8 +121,10 @@ impl AccountRecord {
     }
 }
 
-impl From<Account> for AccountRecord {
-    fn from(account: Account) -> Self {
+impl AccountRecord {
+    /// An account with its budgets.
+    #[must_use]
+    pub fn of(account: Account, budgets: Vec<Budget>) -> Self {
         Self {
             account_id: account.account_id,
             handle: account.handle,
@@ -129,6 +134,7 @@ impl From<Account> for AccountRecord {
             discount_percent: account.contract.discount_percent,
             tax_rate: account.contract.tax_rate(),
             model_discounts: account.contract.model_discounts,
+            budgets,
         }
     }
 }
@@ -152,7 +158,7 @@ impl NewAccount {
     /// # Errors
     /// The first field at fault, as the contract spells it.
     pub fn check(&self) -> Result<(), InvalidField> {
-        check_handle(&self.handle)?;
+        handle("handle", &self.handle)?;
         required_text("display_name", &self.display_name, NAME_LENGTH)?;
         self.contract.check(self.currency)
     }
@@ -189,7 +195,11 @@ impl AccountUpdate {
     }
 }
 
-fn check_handle(handle: &str) -> Result<(), InvalidField> {
+/// Checks a short name: 2 to [`HANDLE_LENGTH`] of a-z, 0-9 and -, beginning with a letter.
+///
+/// # Errors
+/// What is wrong with it, under the name of the field.
+pub(super) fn handle(field: &str, handle: &str) -> Result<(), InvalidField> {
     let shaped = (2..=HANDLE_LENGTH).contains(&handle.len())
         && handle.starts_with(|first: char| first.is_ascii_lowercase())
         && handle
@@ -198,7 +208,7 @@ fn check_handle(handle: &str) -> Result<(), InvalidField> {
     let shown: String = handle.chars().take(60).collect();
     if !shaped {
         return Err(InvalidField::new(
-            "handle",
+            field,
             "INVALID_HANDLE",
             format!(
                 "{shown:?} is not a handle: 2 to {HANDLE_LENGTH} of a-z, 0-9 and -, beginning \
@@ -209,7 +219,7 @@ fn check_handle(handle: &str) -> Result<(), InvalidField> {
     // Wherever an account is asked for an id serves as well, so that neither may look like the other.
     if handle.parse::<Uuid>().is_ok() {
         return Err(InvalidField::new(
-            "handle",
+            field,
             "INVALID_HANDLE",
             format!("{shown:?} reads as an id; choose a handle that does not"),
         ));
@@ -225,7 +235,7 @@ mod tests {
     fn a_handle_is_short_lower_case_and_no_id() {
         let longest = "a".repeat(40);
         for handle in ["ab", "acme", "a-1", "zoo-42", longest.as_str()] {
-            assert_eq!(check_handle(handle), Ok(()), "{handle}");
+            assert_eq!(super::handle("handle", handle), Ok(()), "{handle}");
         }
         let long = "a".repeat(41);
         for handle in [
@@ -242,7 +252,11 @@ mod tests {
             "a1890a5d-ac96-774b-bcce-b302099a8057",
             "a1890a5dac96774bbcceb302099a8057",
         ] {
-            assert_eq!(check_handle(handle).unwrap_err().reason, "INVALID_HANDLE", "{handle}");
+            assert_eq!(
+                super::handle("handle", handle).unwrap_err().reason,
+                "INVALID_HANDLE",
+                "{handle}"
+            );
         }
     }
 

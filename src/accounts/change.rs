@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::ids::AccountId;
+use crate::ids::{AccountId, InstanceId};
 
 /// The channel of the database on which changes are announced.
 pub const CHANNEL: &str = "tollgate_changed";
@@ -14,6 +14,11 @@ pub enum Change {
     Key([u8; 32]),
     /// This account.
     Account(AccountId),
+    /// The budgets of this account.
+    Budgets(AccountId),
+    /// Nothing changed: a server asks the others for what they hold of this account's pools and do
+    /// not use.
+    Recall(AccountId, InstanceId),
     /// The price book.
     Prices,
 }
@@ -26,6 +31,8 @@ impl fmt::Display for Change {
                 hash.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
             }
             Self::Account(account) => write!(formatter, "account:{account}"),
+            Self::Budgets(account) => write!(formatter, "budgets:{account}"),
+            Self::Recall(account, by) => write!(formatter, "recall:{account}:{by}"),
             Self::Prices => formatter.write_str("prices:*"),
         }
     }
@@ -43,6 +50,10 @@ impl FromStr for Change {
         match what {
             "key" => hash(id).map(Self::Key),
             "account" => id.parse().ok().map(Self::Account),
+            "budgets" => id.parse().ok().map(Self::Budgets),
+            "recall" => id.split_once(':').and_then(|(account, by)| {
+                Some(Self::Recall(account.parse().ok()?, by.parse().ok()?))
+            }),
             "prices" => Some(Self::Prices),
             _ => None,
         }
@@ -70,7 +81,14 @@ mod tests {
         let mut bytes = [0; 32];
         bytes[0] = 0xab;
         bytes[31] = 0x01;
-        for change in [Change::Key(bytes), Change::Account(AccountId::generate()), Change::Prices] {
+        let account = AccountId::generate();
+        for change in [
+            Change::Key(bytes),
+            Change::Account(account),
+            Change::Budgets(account),
+            Change::Recall(account, InstanceId::generate()),
+            Change::Prices,
+        ] {
             assert_eq!(change.to_string().parse(), Ok(change));
         }
     }
@@ -78,7 +96,9 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_not_guessed() {
         let wide = format!("key:{}", "é".repeat(32));
-        for text in ["", "key", "key:", "key:zz", &wide, "account:acme", "budget:1", "prices"] {
+        for text in
+            ["", "key", "key:", "key:zz", &wide, "account:acme", "budget:1", "recall:x", "prices"]
+        {
             assert_eq!(text.parse::<Change>(), Err(UnknownChange), "{text}");
         }
     }

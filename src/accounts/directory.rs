@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use crate::{
     accounts::{
         account::{AccountRecord, HANDLE_LENGTH},
+        budgets,
         change::{CHANNEL, Change},
         keys::{self, record::KeyRecord},
         shelf::{Bounds, Shelf},
@@ -154,8 +155,11 @@ impl Directory {
         &self,
         account: AccountId,
     ) -> Result<Option<Arc<AccountRecord>>, DirectoryError> {
-        let load =
-            async { Ok(store::account(&self.pool, account).await?.map(AccountRecord::from)) };
+        let load = async {
+            let Some(found) = store::account(&self.pool, account).await? else { return Ok(None) };
+            let budgets = budgets::of_account(&self.pool, account).await?;
+            Ok(Some(AccountRecord::of(found, budgets)))
+        };
         self.accounts.find(account, load).await
     }
 
@@ -191,8 +195,8 @@ impl Directory {
     pub fn invalidate(&self, change: &Change) {
         match change {
             Change::Key(hash) => self.keys.forget(hash),
-            Change::Account(account) => self.accounts.forget(account),
-            Change::Prices => {}
+            Change::Account(account) | Change::Budgets(account) => self.accounts.forget(account),
+            Change::Prices | Change::Recall(..) => {}
         }
     }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::{
-    accounts::{account::AccountStatus, directory::DirectoryError},
+    accounts::{account::AccountStatus, budgets::MAX_BUDGETS, directory::DirectoryError},
     database::failure::{DatabaseFailure, NUMBER_OUT_OF_RANGE, sqlstate},
-    ids::KeyId,
+    ids::{BudgetId, KeyId},
     money::{AMOUNT_LIMIT, Amount},
     problem::{Problem, ProblemKind},
 };
@@ -92,6 +92,14 @@ pub enum AccountError {
     /// No key has this id.
     #[error("there is no key {0}; list the account's keys to find its id")]
     UnknownKey(KeyId),
+    /// The account has no budget of this id.
+    #[error("the account has no budget {0}; list its budgets to find the id")]
+    UnknownBudget(BudgetId),
+    /// The account has as many budgets as it may have.
+    #[error(
+        "the account has {MAX_BUDGETS} budgets, which is the most; delete one that is not needed"
+    )]
+    TooManyBudgets,
     /// The key was revoked, which is for good.
     #[error("key {0} is revoked, which is for good; issue a new key instead")]
     KeyRevoked(KeyId),
@@ -147,10 +155,11 @@ impl Problem for AccountError {
             Self::WrongStatus { .. }
             | Self::NotSettled(_)
             | Self::FundsTooLarge
+            | Self::TooManyBudgets
             | Self::KeyRevoked(_)
             | Self::KeyExpired(_)
             | Self::KeyRotated { .. } => ProblemKind::FailedPrecondition,
-            Self::UnknownKey(_) => ProblemKind::NotFound,
+            Self::UnknownKey(_) | Self::UnknownBudget(_) => ProblemKind::NotFound,
             Self::Randomness(_) => ProblemKind::Internal,
             Self::Database(failure) => failure.kind(),
         }
@@ -169,6 +178,8 @@ impl Problem for AccountError {
             },
             Self::NotSettled(_) => "ACCOUNT_NOT_SETTLED",
             Self::UnknownKey(_) => "UNKNOWN_KEY",
+            Self::UnknownBudget(_) => "UNKNOWN_BUDGET",
+            Self::TooManyBudgets => "TOO_MANY_BUDGETS",
             Self::KeyRevoked(_) => "KEY_REVOKED",
             Self::KeyExpired(_) => "KEY_EXPIRED",
             Self::KeyRotated { .. } => "KEY_ROTATED",
@@ -185,7 +196,10 @@ impl Problem for AccountError {
             Self::HandleTaken(_) => Some("handle".to_owned()),
             Self::FundsTooLarge => Some("contract.credit_limit".to_owned()),
             Self::VersionChanged { .. } => Some("version".to_owned()),
-            Self::WrongStatus { .. } | Self::NotSettled(_) => Some("account".to_owned()),
+            Self::WrongStatus { .. } | Self::NotSettled(_) | Self::TooManyBudgets => {
+                Some("account".to_owned())
+            }
+            Self::UnknownBudget(_) => Some("budget_id".to_owned()),
             Self::UnknownKey(_)
             | Self::KeyRevoked(_)
             | Self::KeyExpired(_)

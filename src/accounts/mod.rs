@@ -8,6 +8,7 @@
 //! A closed account stays for ever, with its books; nothing here is ever deleted.
 
 pub mod account;
+pub mod budgets;
 pub mod change;
 pub mod contract;
 pub mod directory;

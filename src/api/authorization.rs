@@ -16,7 +16,7 @@ use crate::{
     accounts::{directory::Directory, key::Tier},
     authorization::{
         Authorizer,
-        decision::{self, Decision, Denial, Grant, Reason},
+        decision::{self, Decision, Denial, Grant, Reason, Warning, WarningReason},
         error::AuthorizationError,
     },
     catalog::model::Route,
@@ -208,6 +208,21 @@ fn granted(grant: Grant) -> proto::Grant {
         expires_at: Some(convert::timestamp(claims.expires_at)),
         reduced: grant.reduced,
         priority,
+        warnings: grant.warnings.into_iter().map(warning).collect(),
+    }
+}
+
+fn warning(warning: Warning) -> proto::GrantWarning {
+    let reason = match warning.reason {
+        WarningReason::SpikeGuard => proto::WarningReason::SpikeGuard,
+        WarningReason::SoftBudget => proto::WarningReason::SoftBudget,
+    };
+    proto::GrantWarning {
+        reason: reason.into(),
+        scope: warning.scope,
+        message: warning.message,
+        limit: warning.limit.unwrap_or_default(),
+        used: warning.used.unwrap_or_default(),
     }
 }
 
@@ -241,7 +256,9 @@ const fn reason(reason: Reason) -> proto::DenialReason {
         Reason::ProKeyRequired => proto::DenialReason::ProKeyRequired,
         Reason::RequestTooLarge => proto::DenialReason::RequestTooLarge,
         Reason::RequestTooExpensive => proto::DenialReason::RequestTooExpensive,
+        Reason::SpikeGuard => proto::DenialReason::SpikeGuard,
         Reason::RateLimited => proto::DenialReason::RateLimited,
+        Reason::BudgetExceeded => proto::DenialReason::BudgetExceeded,
         Reason::CreditLimitExceeded => proto::DenialReason::CreditLimitExceeded,
         Reason::InsufficientCredits => proto::DenialReason::InsufficientCredits,
     }

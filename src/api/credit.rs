@@ -6,6 +6,7 @@ use sqlx::PgPool;
 use tonic::{Request, Response, Status};
 
 use super::{
+    budget::budget_message,
     caller::caller,
     convert::{BadField, any_amount, id, money, timestamp},
     idempotency::{self, Begun, Turn},
@@ -13,7 +14,11 @@ use super::{
     status::refused,
 };
 use crate::{
-    accounts::{change::Change, directory::Directory},
+    accounts::{
+        budgets::{Budgets, MAX_BUDGETS},
+        change::Change,
+        directory::Directory,
+    },
     authorization::Authorizer,
     ids::AccountId,
     ledger::{
@@ -30,16 +35,21 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct CreditApi {
     pool: PgPool,
+    budgets: Budgets,
     directory: Arc<Directory>,
     authorizer: Arc<Authorizer>,
 }
+
+/// All that an account may have.
+#[expect(clippy::cast_possible_wrap, reason = "a thousand")]
+const MOST_BUDGETS: i64 = MAX_BUDGETS as i64;
 
 impl CreditApi {
     /// This server knows of new funds, and of a suspension, before a call is answered; the others
     /// hear of it.
     #[must_use]
-    pub const fn new(pool: PgPool, directory: Arc<Directory>, authorizer: Arc<Authorizer>) -> Self {
-        Self { pool, directory, authorizer }
+    pub fn new(pool: PgPool, directory: Arc<Directory>, authorizer: Arc<Authorizer>) -> Self {
+        Self { budgets: Budgets::new(pool.clone()), pool, directory, authorizer }
     }
 
     async fn account<T>(&self, request: &Request<T>, name: &str) -> Result<AccountId, Status> {
@@ -213,7 +223,11 @@ impl CreditService for CreditApi {
         let mut connection =
             self.pool.acquire().await.map_err(|error| refused(LedgerError::from(error)))?;
         let funds = funds(&mut connection, account).await.map_err(refused)?;
-        Ok(Response::new(proto::GetBalanceResponse { balance: Some(balance(&funds)) }))
+        drop(connection);
+        let budgets = self.budgets.standing(account, None, MOST_BUDGETS).await.map_err(refused)?;
+        let budgets =
+            budgets.iter().map(|one| budget_message(one, account, funds.currency)).collect();
+        Ok(Response::new(proto::GetBalanceResponse { balance: Some(balance(&funds)), budgets }))
     }
 }
 

@@ -3,7 +3,7 @@
 //! A tenant manages the keys of its own account; another's key is told from none. A `ga_pro_` key
 //! opens dedicated capacity that was sold, so a tenant may rotate one but not make one.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, num::NonZeroU32, sync::Arc};
 
 use sqlx::PgPool;
 use tonic::{Request, Response, Status};
@@ -17,7 +17,7 @@ use crate::{
         key::Tier,
         keys::{
             Keys,
-            record::{KeyRecord, KeyStatus, KeyTerms, ModelPatterns},
+            record::{KeyRecord, KeyStatus, KeyTerms, ModelPatterns, Rates, SpikeGuard},
         },
     },
     api::{
@@ -31,11 +31,13 @@ use crate::{
     clock,
     identity::{Caller, Role},
     ids::KeyId,
-    money::Currency,
+    money::{Amount, Currency},
     proto::{self, key_service_server::KeyService},
 };
 
 const LIST: &str = "ListKeys";
+/// What may cost no more is no spike, unless a guard says otherwise: 0.01 of any currency.
+const USUAL_SPIKE_FLOOR: Amount = Amount::HUNDREDTH;
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -93,7 +95,13 @@ impl KeyService for KeyApi {
                 Begun::First(turn) => turn,
             };
         let tier = read_tier(request.tier, &caller)?;
-        let terms = read_terms(request.name, request.limits, request.expires_at, account.currency)?;
+        let terms = read_terms(
+            request.name,
+            request.project,
+            request.limits,
+            request.expires_at,
+            account.currency,
+        )?;
         let changed = self
             .keys
             .issue(turn.connection(), account.account_id, tier, terms)
@@ -141,7 +149,13 @@ impl KeyService for KeyApi {
                 Begun::Repeated(response) => return Ok(Response::new(response)),
                 Begun::First(turn) => turn,
             };
-        let terms = read_terms(request.name, request.limits, request.expires_at, currency)?;
+        let terms = read_terms(
+            request.name,
+            request.project,
+            request.limits,
+            request.expires_at,
+            currency,
+        )?;
         let changed =
             self.keys.update(turn.connection(), named.key_id, &terms).await.map_err(refused)?;
         let response = proto::UpdateKeyResponse { key: Some(key_message(changed.now, currency)) };
@@ -236,6 +250,7 @@ fn pro_key_refused() -> Status {
 
 fn read_terms(
     name: String,
+    project: String,
     limits: Option<proto::KeyLimits>,
     expires_at: Option<prost_types::Timestamp>,
     currency: Currency,
@@ -254,7 +269,58 @@ fn read_terms(
         )
         .map_err(refused)?,
         expires_at: expires_at.transpose().map_err(refused)?,
+        project,
+        rates: Rates {
+            requests_per_minute: rate("requests_per_minute", limits.requests_per_minute)?,
+            tokens_per_minute: rate("tokens_per_minute", limits.tokens_per_minute)?,
+            spike_guard: match &limits.spike_guard {
+                Some(guard) => Some(read_spike_guard(guard, currency)?),
+                None => None,
+            },
+        },
     })
+}
+
+fn rate(field: &str, rate: u64) -> Result<Option<NonZeroU32>, Status> {
+    let fits = u32::try_from(rate).map_err(|_| {
+        let problem = format!("must be 1 to {}, or 0 for no limit", u32::MAX);
+        refused(BadField::new(format!("limits.{field}"), "OUT_OF_RANGE", problem))
+    })?;
+    Ok(NonZeroU32::new(fits))
+}
+
+fn read_spike_guard(guard: &proto::SpikeGuard, currency: Currency) -> Result<SpikeGuard, Status> {
+    let refuses = match proto::SpikeGuardMode::try_from(guard.mode) {
+        Ok(proto::SpikeGuardMode::Refuse) => true,
+        Ok(proto::SpikeGuardMode::Flag) => false,
+        Ok(proto::SpikeGuardMode::Unspecified) => {
+            let problem = "is missing; REFUSE denies a spike, FLAG warns in the grant";
+            return Err(refused(BadField::new("limits.spike_guard.mode", "MISSING", problem)));
+        }
+        Err(_) => return Err(refused(unknown_choice("limits.spike_guard.mode", guard.mode))),
+    };
+    let multiple = SpikeGuard::multiple("limits.spike_guard.multiple", &guard.multiple);
+    let floor =
+        convert::optional_amount("limits.spike_guard.floor", guard.floor.as_ref(), currency);
+    Ok(SpikeGuard {
+        refuses,
+        multiple: multiple.map_err(refused)?,
+        floor: floor.map_err(refused)?.unwrap_or(USUAL_SPIKE_FLOOR),
+    })
+}
+
+fn shown(rate: Option<NonZeroU32>) -> u64 {
+    rate.map_or(0, |rate| rate.get().into())
+}
+
+fn spike_guard(guard: SpikeGuard, currency: Currency) -> proto::SpikeGuard {
+    let mode =
+        if guard.refuses { proto::SpikeGuardMode::Refuse } else { proto::SpikeGuardMode::Flag };
+    proto::SpikeGuard {
+        mode: mode.into(),
+        multiple: guard.multiple.to_string(),
+        floor: Some(convert::money(guard.floor, currency)),
+    }
 }
 
 fn key_message(key: KeyRecord, currency: Currency) -> proto::Key {
@@ -280,7 +346,11 @@ fn key_message(key: KeyRecord, currency: Currency) -> proto::Key {
             max_cost_per_request: key
                 .max_cost_per_request
                 .map(|most| convert::money(most, currency)),
+            requests_per_minute: shown(key.rates.requests_per_minute),
+            tokens_per_minute: shown(key.rates.tokens_per_minute),
+            spike_guard: key.rates.spike_guard.map(|guard| spike_guard(guard, currency)),
         }),
+        project: key.project,
         created_at: Some(convert::timestamp(key.created_at)),
         expires_at: key.expires_at.map(convert::timestamp),
         revoked_at: key.revoked_at.map(convert::timestamp),

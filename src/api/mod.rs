@@ -3,6 +3,7 @@
 pub mod account;
 mod account_convert;
 pub mod authorization;
+pub mod budget;
 pub mod call;
 pub mod caller;
 pub mod catalog;

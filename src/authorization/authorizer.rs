@@ -7,25 +7,35 @@
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
+use rust_decimal::Decimal;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Held,
     checks::{self, Bound},
-    decision::{Decision, Denial, Grant, Reason, Request},
+    decision::{Decision, Denial, Grant, Reason, Request, Warning},
     error::AuthorizationError,
     grant::{GrantClaims, GrantSigner, after, milliseconds},
+    guard::Guard,
     heartbeat::Heartbeat,
-    leases::{Leases, RenewalQueue, Slot, Upkeep, Waited},
+    holdings::{Reservation, Reserved},
+    leases::{Leases, RenewalQueue, Upkeep, Waited},
     lifetime::Lifetime,
     limits,
-    pool::{Reservation, Reserved},
-    store::{self, FundsView},
+    pool::PoolKey,
+    slot::{Shortage, Slot},
+    store::{self, PoolView},
     validate,
 };
 use crate::{
-    accounts::{account::AccountRecord, directory::Directory, key, keys::record::KeyRecord},
+    accounts::{
+        account::AccountRecord,
+        budgets::{self, period::BudgetPeriod},
+        directory::Directory,
+        key,
+        keys::record::KeyRecord,
+    },
     catalog::{
         book::{PriceBook, Resolution},
         model::Model,
@@ -49,6 +59,7 @@ pub struct Authorizer {
     pub(super) signer: GrantSigner,
     pub(super) leases: Leases,
     pub(super) heartbeat: Heartbeat,
+    guard: Guard,
     metrics: AuthorizationMetrics,
     pub(super) lifetime: Lifetime,
 }
@@ -60,6 +71,8 @@ struct Asked<'a> {
     account: Arc<AccountRecord>,
     model: Arc<Model>,
     priced: Arc<PricedModel>,
+    /// Where its cost is held, in the order in which the checks go: budgets, then funds.
+    pools: Vec<PoolKey>,
 }
 
 /// A check's refusal, or a call that failed.
@@ -115,6 +128,7 @@ impl Authorizer {
             signer,
             leases,
             heartbeat: Heartbeat::default(),
+            guard: Guard::new(database.clone(), metrics.clone()),
             metrics,
             lifetime,
         });
@@ -128,6 +142,8 @@ impl Authorizer {
         tasks.spawn_essential("lease renewal", async move {
             here.leases.run(&pool, queue, stopping).await;
         });
+        let (stopping, here) = (tasks.stopping(), Arc::clone(self));
+        tasks.spawn_essential("norms of keys", async move { here.guard.run(stopping).await });
         let (stopping, here, pool) = (tasks.stopping(), Arc::clone(self), database.clone());
         tasks.spawn_essential("heartbeat", async move {
             here.beat_until(&pool, stopping).await;
@@ -138,8 +154,13 @@ impl Authorizer {
         });
     }
 
-    const fn upkeep(&self) -> Upkeep<'_> {
-        Upkeep { instance: self.instance, leases: &self.leases, heartbeat: &self.heartbeat }
+    fn upkeep(&self) -> Upkeep<'_> {
+        Upkeep {
+            instance: self.instance,
+            leases: &self.leases,
+            heartbeat: &self.heartbeat,
+            directory: &self.directory,
+        }
     }
 
     async fn beat_until(&self, database: &PgPool, stopping: CancellationToken) {
@@ -224,7 +245,16 @@ impl Authorizer {
         let priced = self.priced(&account, &model, now).await?;
         checks::access(&key, &model)?;
         let bound = checks::bound(request, &key, &model, &priced.price)?;
-        self.reserve(&slot, &Asked { request, key, account, model, priced }, bound).await
+        let servers = self.heartbeat.live_servers();
+        let tokens = request.input_tokens.saturating_add(bound.max_output_tokens);
+        let spike = self.guard.check(&key, bound.amount, tokens, servers, now).await?;
+        let pools = self.pools(&account, &key);
+        let asked = Asked { request, key, account, model, priced, pools };
+        let mut grant = self.reserve(&slot, &asked, bound).await?;
+        self.guard.learn(&asked.key, grant.claims.reserved, servers, now).await;
+        grant.warnings.extend(spike);
+        grant.warnings.extend(passed_budgets(&slot, &asked));
+        Ok(grant)
     }
 
     /// What the same request was told before, if it may still be served.
@@ -233,7 +263,17 @@ impl Authorizer {
             return None;
         }
         let request = (key.key_id, request.request_id.clone());
-        slot.lock().pool.answered(&request, self.heartbeat.database_now())
+        slot.lock().holdings.answered(&request, self.heartbeat.database_now())
+    }
+
+    /// The budgets that concern the key, in the periods of this moment by the database's clock, and
+    /// the account's funds.
+    fn pools(&self, account: &AccountRecord, key: &KeyRecord) -> Vec<PoolKey> {
+        let now = self.heartbeat.database_now();
+        budgets::concerning(&account.budgets, key)
+            .map(|budget| PoolKey::Budget(budget.at(now)))
+            .chain([PoolKey::Funds])
+            .collect()
     }
 
     /// Key well formed · known · not revoked or expired · account active.
@@ -277,34 +317,75 @@ impl Authorizer {
         let mut renewed = false;
         loop {
             let held = Arc::new(self.hold(asked, bound)?);
-            let (at, free, funds) = match self.try_reserve(slot, asked, &held)? {
+            let (at, free) = match self.try_reserve(slot, asked, &held)? {
                 Tried::Held => return Ok(held.grant.clone()),
                 Tried::Again(earlier) => return same(&earlier, asked.request),
-                Tried::Short { at, free, funds } => (at, free, funds),
+                Tried::Short { at, free } => (at, free),
             };
             let reducible = asked.request.allow_reduced_output;
             let floor = if reducible { bound.least } else { bound.amount };
-            let short = slot.lock().is_short(at, floor);
+            let shortage = slot.lock().shortage(&asked.pools, floor, at);
+            // While the others may still give back, a request waits for all that it asked for.
+            let is_recalling = matches!(shortage, Shortage::Recalling);
+            let is_final = matches!(shortage, Shortage::Final(..));
             if reducible
-                && (short || renewed)
+                && (is_final || (renewed && !is_recalling))
                 && let Some(smaller) = fitting(asked, bound, free)
             {
                 bound = smaller;
                 continue;
             }
-            if short {
-                let account = &asked.account;
-                let denial =
-                    Denial::of_funds(&account.handle, account.currency, bound.amount, free, &funds);
-                return Err(Stop::Denied(denial));
+            if let Shortage::Final(pool, view) = shortage {
+                let lacking = Lacking { pool, view: &view, needed: bound.amount, free };
+                return Err(Stop::Denied(self.lacking(&asked.account, lacking)));
             }
             // Others may take what was granted for this request; that is no shortage.
             if at >= deadline
-                || self.leases.wait(slot, bound.amount, floor).await == Waited::Unavailable
+                || !self.wait(slot, &asked.pools, bound.amount, floor, is_recalling).await
             {
                 return Err(AuthorizationError::Unavailable.into());
             }
             renewed = true;
+        }
+    }
+
+    /// Waits for a round of renewals; whether the database answered it.
+    pub(super) async fn wait(
+        &self,
+        slot: &Arc<Slot>,
+        pools: &[PoolKey],
+        need: Amount,
+        floor: Amount,
+        is_recalling: bool,
+    ) -> bool {
+        if is_recalling {
+            tokio::time::sleep(limits::RECALL_POLL).await;
+        }
+        self.leases.wait(slot, pools, need, floor).await == Waited::Renewed
+    }
+
+    /// The denial for a pool that does not cover a request.
+    pub(super) fn lacking(&self, account: &AccountRecord, lacking: Lacking<'_>) -> Box<Denial> {
+        let Lacking { pool, view, needed, free } = lacking;
+        let currency = account.currency;
+        match (pool, view) {
+            (PoolKey::Budget(BudgetPeriod { budget, start }), PoolView::Budget(view)) => {
+                let budget = account.budgets.iter().find(|one| one.budget_id == budget);
+                let scope = budget.map_or_else(
+                    || format!("account {}", account.handle),
+                    |budget| budget.target.scope(&account.handle),
+                );
+                let (now, needed) = (self.heartbeat.database_now(), (needed, currency));
+                let budget = budget.map(|budget| (budget, start));
+                Denial::of_budget(scope, budget, needed, free, view, now)
+            }
+            (_, PoolView::Budget(_)) => {
+                let funds = store::FundsView::default();
+                Denial::of_funds(&account.handle, currency, needed, free, &funds)
+            }
+            (_, PoolView::Funds(funds)) => {
+                Denial::of_funds(&account.handle, currency, needed, free, funds)
+            }
         }
     }
 
@@ -318,6 +399,7 @@ impl Authorizer {
         let request_id = &asked.request.request_id;
         let reservation = Reservation {
             amount: claims.reserved,
+            pools: asked.pools.clone(),
             expires_at: claims.expires_at,
             covered_until: claims.covered_until(),
             request: (!request_id.is_empty()).then(|| (claims.key_id, request_id.clone())),
@@ -326,18 +408,17 @@ impl Authorizer {
         let at = clock::since_boot();
         let mut state = slot.lock();
         self.still_allowed()?;
-        state.touch(at);
+        state.touch(&asked.pools, at);
         let now = self.heartbeat.database_now();
-        match state.pool.reserve(claims.authorization_id, reservation, now) {
+        match state.holdings.reserve(claims.authorization_id, reservation, now) {
             Reserved::Held => {
-                state.pool.count_spending(claims.reserved, at);
-                if state.pool.runs_dry(at) && !state.has_nothing_left(at, claims.reserved) {
+                if state.spent(&asked.pools, claims.reserved, at) {
                     self.leases.renew(slot, &mut state);
                 }
                 Ok(Tried::Held)
             }
             Reserved::Again(earlier) => Ok(Tried::Again(earlier)),
-            Reserved::Short => Ok(Tried::Short { at, free: state.pool.free(), funds: state.funds }),
+            Reserved::Short => Ok(Tried::Short { at, free: state.free(&asked.pools) }),
             Reserved::Full => Err(Stop::Denied(too_many(&asked.account.handle))),
         }
     }
@@ -365,6 +446,7 @@ impl Authorizer {
             currency: asked.account.currency,
             price_version: asked.priced.version,
             reserved: bound.amount,
+            budgets: budgets_of(&asked.pools),
             input_tokens: request.input_tokens,
             max_output_tokens: bound.max_output_tokens,
             authorized_at,
@@ -378,6 +460,7 @@ impl Authorizer {
             token: self.signer.sign(&claims)?,
             route: asked.model.route,
             reduced: bound.reduced,
+            warnings: Vec::new(),
             claims,
         };
         Ok(Held {
@@ -405,6 +488,19 @@ impl Authorizer {
         self.leases.funds_changed(account);
     }
 
+    /// An account's limits may have changed, here or elsewhere: what is free was leased under the
+    /// old ones.
+    pub fn limits_changed(&self, account: AccountId) {
+        self.leases.limits_changed(account);
+    }
+
+    /// Another server asks for what this one holds of an account's pools and does not use.
+    pub fn recalled(&self, account: AccountId, by: InstanceId) {
+        if by != self.instance {
+            self.leases.recalled(account);
+        }
+    }
+
     /// Gives back what this server holds of an account's funds beyond its reservations, and waits
     /// until the database knows: before a refund or a closing, which need it all.
     ///
@@ -428,7 +524,10 @@ impl Authorizer {
         for slot in slots {
             let state = slot.lock();
             grants.extend(
-                state.pool.reservations().map(|(_, reservation)| reservation.grant.grant.clone()),
+                state
+                    .holdings
+                    .reservations()
+                    .map(|(_, reservation)| reservation.grant.grant.clone()),
             );
         }
         grants.sort_unstable_by_key(|grant| grant.claims.authorization_id);
@@ -458,7 +557,39 @@ impl Authorizer {
 pub(super) enum Tried {
     Held,
     Again(Arc<Held>),
-    Short { at: Duration, free: Amount, funds: FundsView },
+    Short { at: Duration, free: Amount },
+}
+
+/// A pool that does not cover a request.
+pub(super) struct Lacking<'a> {
+    pub(super) pool: PoolKey,
+    pub(super) view: &'a PoolView,
+    pub(super) needed: Amount,
+    pub(super) free: Amount,
+}
+
+/// A warning for each soft budget whose limit is passed now.
+fn passed_budgets(slot: &Slot, asked: &Asked<'_>) -> Vec<Warning> {
+    // Nearly all accounts have none; those need not take the lock again.
+    if asked.account.budgets.iter().all(|budget| budget.hard) {
+        return Vec::new();
+    }
+    let passed = slot.lock().passed(&asked.pools);
+    let account = &asked.account;
+    let warning = |(period, limit, used): (BudgetPeriod, Decimal, Decimal)| {
+        let budget = account.budgets.iter().find(|one| one.budget_id == period.budget)?;
+        let scope = budget.target.scope(&account.handle);
+        Some(Warning::of_budget(scope, budget, account.currency, limit, used))
+    };
+    passed.into_iter().filter_map(warning).collect()
+}
+
+fn budgets_of(pools: &[PoolKey]) -> Vec<BudgetPeriod> {
+    let budget = |pool: &PoolKey| match pool {
+        PoolKey::Budget(period) => Some(*period),
+        PoolKey::Funds => None,
+    };
+    pools.iter().filter_map(budget).collect()
 }
 
 /// The grant of the same request again; another content under its id is refused.

@@ -3,11 +3,15 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
 
-use super::{grant::GrantClaims, store::FundsView};
+use super::{
+    grant::GrantClaims,
+    store::{BudgetView, FundsView},
+};
 use crate::{
+    accounts::budgets::{Budget, period::Period},
     catalog::model::Route,
     money::{Amount, Currency},
 };
@@ -66,6 +70,58 @@ pub struct Grant {
     pub route: Route,
     /// Whether it may generate less than was asked for.
     pub reduced: bool,
+    /// What somebody should look at, though it may be served.
+    pub warnings: Vec<Warning>,
+}
+
+/// What a grant warns of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WarningReason {
+    /// It is far from what the key usually costs.
+    SpikeGuard,
+    /// A soft budget's limit is passed.
+    SoftBudget,
+}
+
+/// Something to look at, though the request may be served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// What it is about.
+    pub reason: WarningReason,
+    /// What the limit belongs to.
+    pub scope: String,
+    /// In a sentence.
+    pub message: String,
+    /// The limit.
+    pub limit: Option<String>,
+    /// What is used of it, this request included.
+    pub used: Option<String>,
+}
+
+impl Warning {
+    /// The warning that a soft budget's limit is passed with what is reserved now.
+    #[must_use]
+    pub fn of_budget(
+        scope: String,
+        budget: &Budget,
+        currency: Currency,
+        limit: Decimal,
+        used: Decimal,
+    ) -> Self {
+        let (limit, used) = (limit.normalize(), used.normalize());
+        let name = budget_name(budget.period);
+        let message = format!(
+            "the soft {name} of {scope} is {limit} {currency}, and {used} {currency} are spent and \
+             reserved"
+        );
+        Self {
+            reason: WarningReason::SoftBudget,
+            scope,
+            message,
+            limit: Some(limit.to_string()),
+            used: Some(used.to_string()),
+        }
+    }
 }
 
 /// Why a request may not be served, in the order in which it is checked.
@@ -95,8 +151,12 @@ pub enum Reason {
     RequestTooLarge,
     /// Could cost more than the key allows.
     RequestTooExpensive,
+    /// Far from what the key usually costs.
+    SpikeGuard,
     /// Too many at once.
     RateLimited,
+    /// A budget does not cover it.
+    BudgetExceeded,
     /// A Net-30 account at its limit.
     CreditLimitExceeded,
     /// Not enough credits.
@@ -105,7 +165,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the checks.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::MalformedKey,
         Self::UnknownKey,
         Self::KeyRevoked,
@@ -118,7 +178,9 @@ impl Reason {
         Self::ProKeyRequired,
         Self::RequestTooLarge,
         Self::RequestTooExpensive,
+        Self::SpikeGuard,
         Self::RateLimited,
+        Self::BudgetExceeded,
         Self::CreditLimitExceeded,
         Self::InsufficientCredits,
     ];
@@ -129,14 +191,14 @@ impl Reason {
     pub const fn http_status(self) -> u16 {
         match self {
             Self::MalformedKey | Self::UnknownKey | Self::KeyRevoked | Self::KeyExpired => 401,
-            Self::CreditLimitExceeded | Self::InsufficientCredits => 402,
+            Self::BudgetExceeded | Self::CreditLimitExceeded | Self::InsufficientCredits => 402,
             Self::AccountSuspended
             | Self::AccountClosed
             | Self::ModelNotAllowed
             | Self::ProKeyRequired => 403,
             Self::ModelNotFound | Self::ModelUnpriced => 404,
             Self::RequestTooLarge | Self::RequestTooExpensive => 400,
-            Self::RateLimited => 429,
+            Self::SpikeGuard | Self::RateLimited => 429,
         }
     }
 
@@ -152,7 +214,9 @@ impl Reason {
             Self::ModelNotAllowed | Self::ProKeyRequired => "model_not_allowed",
             Self::RequestTooLarge => "context_length_exceeded",
             Self::RequestTooExpensive => "request_too_expensive",
+            Self::SpikeGuard => "spike_guard",
             Self::RateLimited => "rate_limit_exceeded",
+            Self::BudgetExceeded => "budget_exceeded",
             Self::CreditLimitExceeded | Self::InsufficientCredits => "insufficient_quota",
         }
     }
@@ -173,7 +237,9 @@ impl Reason {
             Self::ProKeyRequired => "pro_key_required",
             Self::RequestTooLarge => "request_too_large",
             Self::RequestTooExpensive => "request_too_expensive",
+            Self::SpikeGuard => "spike_guard",
             Self::RateLimited => "rate_limited",
+            Self::BudgetExceeded => "budget_exceeded",
             Self::CreditLimitExceeded => "credit_limit_exceeded",
             Self::InsufficientCredits => "insufficient_credits",
         }
@@ -201,6 +267,15 @@ pub struct Denial {
     pub message: String,
 }
 
+const fn budget_name(period: Period) -> &'static str {
+    match period {
+        Period::Day => "daily budget",
+        Period::Week => "weekly budget",
+        Period::Month => "monthly budget",
+        Period::Total => "total budget",
+    }
+}
+
 /// Time for other requests to be settled.
 const RETRY_AFTER_SETTLEMENT: Duration = Duration::from_secs(2);
 
@@ -226,6 +301,48 @@ impl Denial {
         self.limit = Some(limit.to_string());
         self.used = Some(asked.to_string());
         self
+    }
+
+    /// The denial that a budget does not cover the request: neither what is `free` on this server
+    /// nor what no server holds. `now` is the database's time.
+    #[must_use]
+    pub fn of_budget(
+        scope: String,
+        budget: Option<(&Budget, NaiveDate)>,
+        needed: (Amount, Currency),
+        free: Amount,
+        view: &BudgetView,
+        now: DateTime<Utc>,
+    ) -> Box<Self> {
+        let (needed, currency) = needed;
+        let resets_at = budget.and_then(|(budget, start)| budget.period.end(start));
+        let name = budget.map_or("budget", |(budget, _)| budget_name(budget.period));
+        let remedy = resets_at.map_or_else(
+            || "raise the budget".to_owned(),
+            |at| format!("raise the budget, or wait until {}", at.format("%Y-%m-%d %H:%M UTC")),
+        );
+        let message = format!(
+            "the {name} of {scope} has {} of {} {currency} left and this request may cost {needed} \
+             {currency}: {remedy}",
+            (view.available.max(Decimal::ZERO) + free.decimal()).normalize(),
+            view.limit.normalize(),
+        );
+        // What other requests hold comes back in part when they are settled.
+        let may_come_back = view.available + view.leased >= needed.decimal();
+        let fits_the_next = needed.decimal() <= view.limit;
+        let until_reset = resets_at.and_then(|at| (at - now).to_std().ok());
+        Box::new(Self {
+            limit: Some(view.limit.normalize().to_string()),
+            used: Some(view.spent.normalize().to_string()),
+            reserved: Some(view.leased.normalize().to_string()),
+            resets_at,
+            retry_after: if may_come_back {
+                Some(RETRY_AFTER_SETTLEMENT)
+            } else {
+                until_reset.filter(|_| fits_the_next)
+            },
+            ..*Self::new(Reason::BudgetExceeded, scope, message)
+        })
     }
 
     /// The denial that funds do not cover the request: neither what is `free` on this server nor

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use super::{
     Held,
-    authorizer::{Authorizer, Granted, Stop, Tried, decided},
+    authorizer::{Authorizer, Granted, Lacking, Stop, Tried, decided},
     checks,
-    decision::{Decision, Denial, Grant},
+    decision::{Decision, Grant},
     error::AuthorizationError,
     grant::{GrantClaims, GrantError, milliseconds},
-    leases::{Slot, Waited},
+    holdings::{Reservation, Reserved},
     limits,
-    pool::{Reservation, Reserved},
+    slot::{Shortage, Slot},
     store, validate,
 };
 use crate::{
@@ -78,6 +78,7 @@ impl Authorizer {
             token: String::new(),
             route: model.map_or(Route::Standard, |model| model.route),
             reduced: false,
+            warnings: Vec::new(),
         };
         Ok(Arc::new(Held { grant, priced, asked_output: None, adopted: true }))
     }
@@ -92,6 +93,7 @@ impl Authorizer {
     ) -> Granted {
         let (price, margin) = (&held.priced.price, checks::input_margin());
         let before = &held.grant.claims;
+        let pools = before.pools();
         let mut output = wanted;
         let deadline = clock::since_boot() + limits::LEASE_WAIT;
         let mut renewed = false;
@@ -111,12 +113,14 @@ impl Authorizer {
                 output < wanted,
             )?);
             let rise = amount.minus_to_zero(before.reserved);
-            let (at, free, funds) = match self.try_raise(slot, &raised)? {
-                Tried::Short { at, free, funds } => (at, free, funds),
+            let (at, free) = match self.try_raise(slot, &raised)? {
+                Tried::Short { at, free } => (at, free),
                 Tried::Held | Tried::Again(_) => return Ok(raised.grant.clone()),
             };
-            let short = slot.lock().is_short(at, rise);
-            if reducible && (short || renewed) {
+            let shortage = slot.lock().shortage(&pools, rise, at);
+            let is_recalling = matches!(shortage, Shortage::Recalling);
+            let is_final = matches!(shortage, Shortage::Final(..));
+            if reducible && (is_final || (renewed && !is_recalling)) {
                 let all = before.reserved.saturating_add(free);
                 let fits = rating::affordable_output(price, before.input_tokens, margin, all);
                 if let Ok(Some(fits)) = fits
@@ -127,13 +131,12 @@ impl Authorizer {
                     continue;
                 }
             }
-            if short {
-                let denial =
-                    Denial::of_funds(&account.handle, account.currency, rise, free, &funds);
-                return Err(Stop::Denied(denial));
+            if let Shortage::Final(pool, view) = shortage {
+                let lacking = Lacking { pool, view: &view, needed: rise, free };
+                return Err(Stop::Denied(self.lacking(account, lacking)));
             }
             let floor = if reducible { Amount::ZERO } else { rise };
-            if at >= deadline || self.leases.wait(slot, rise, floor).await == Waited::Unavailable {
+            if at >= deadline || !self.wait(slot, &pools, rise, floor, is_recalling).await {
                 return Err(AuthorizationError::Unavailable.into());
             }
             renewed = true;
@@ -145,6 +148,7 @@ impl Authorizer {
         let id = claims.authorization_id;
         let reservation = Reservation {
             amount: claims.reserved,
+            pools: claims.pools(),
             expires_at: claims.expires_at,
             covered_until: claims.covered_until(),
             request: None,
@@ -153,22 +157,22 @@ impl Authorizer {
         let at = clock::since_boot();
         let mut state = slot.lock();
         self.still_allowed()?;
-        state.touch(at);
-        let held = match state.pool.extend(id, reservation.clone()) {
+        state.touch(&claims.pools(), at);
+        let held = match state.holdings.extend(id, reservation.clone()) {
             Some(held) => held,
             None if raised.adopted => {
                 let now = self.heartbeat.database_now();
-                matches!(state.pool.reserve(id, reservation, now), Reserved::Held)
+                matches!(state.holdings.reserve(id, reservation, now), Reserved::Held)
             }
             None => return Err(AuthorizationError::NotOutstanding(id).into()),
         };
         if held {
             return Ok(Tried::Held);
         }
-        Ok(Tried::Short { at, free: state.pool.free(), funds: state.funds })
+        Ok(Tried::Short { at, free: state.free(&claims.pools()) })
     }
 }
 
 fn held(slot: &Slot, id: AuthorizationId) -> Option<Arc<Held>> {
-    slot.lock().pool.reservation(id).map(|reservation| Arc::clone(&reservation.grant))
+    slot.lock().holdings.reservation(id).map(|reservation| Arc::clone(&reservation.grant))
 }

@@ -13,9 +13,9 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::limits;
+use super::{limits, pool::PoolKey};
 use crate::{
-    accounts::key::Tier,
+    accounts::{budgets::period::BudgetPeriod, key::Tier},
     ids::{AccountId, AuthorizationId, InstanceId, KeyId, ModelId, PriceVersionId},
     money::{Amount, Currency},
     problem::{Problem, ProblemKind},
@@ -89,6 +89,9 @@ pub struct GrantClaims {
     /// What is held for it.
     #[serde(rename = "amt", with = "text")]
     pub reserved: Amount,
+    /// The budgets it is held in beside the account's funds, and in which of their periods.
+    #[serde(rename = "bud", default, skip_serializing_if = "Vec::is_empty", with = "texts")]
+    pub budgets: Vec<BudgetPeriod>,
     /// Prompt tokens as the gateway counted them.
     #[serde(rename = "inp")]
     pub input_tokens: u64,
@@ -121,6 +124,13 @@ impl GrantClaims {
     #[must_use]
     pub fn covered_until(&self) -> DateTime<Utc> {
         after(self.expires_at, std::time::Duration::from_millis(self.grace_ms.into()))
+    }
+
+    /// Every pool it is held in.
+    #[must_use]
+    pub fn pools(&self) -> Vec<PoolKey> {
+        let budgets = self.budgets.iter().copied().map(PoolKey::Budget);
+        budgets.chain([PoolKey::Funds]).collect()
     }
 
     /// Until when usage is recorded at all.
@@ -172,6 +182,26 @@ mod text {
         D: Deserializer<'de>,
     {
         String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+mod texts {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    use crate::accounts::budgets::period::BudgetPeriod;
+
+    pub(super) fn serialize<S: Serializer>(
+        values: &[BudgetPeriod],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(values.iter().map(ToString::to_string))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<BudgetPeriod>, D::Error> {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        texts.iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
     }
 }
 
@@ -279,6 +309,7 @@ impl KeyRing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::BudgetId;
 
     fn key(name: &str, byte: u8, retired: bool) -> SigningKey {
         SigningKey { key_id: name.to_owned(), secret: vec![byte; 32], retired }
@@ -297,6 +328,10 @@ mod tests {
             currency: Currency::USD,
             price_version: PriceVersionId(9_007_199_254_740_993),
             reserved: "0.000000000001".parse().unwrap(),
+            budgets: vec![BudgetPeriod {
+                budget: BudgetId::generate(),
+                start: "2026-11-23".parse().unwrap(),
+            }],
             input_tokens: 10,
             max_output_tokens: u64::MAX,
             authorized_at: now,
@@ -318,6 +353,8 @@ mod tests {
         assert_eq!(read.reserved.to_string(), "0.000000000001");
         assert_eq!(read.price_version.0, 9_007_199_254_740_993);
         assert_eq!(read.max_output_tokens, u64::MAX);
+        assert_eq!(read.budgets.len(), 1);
+        assert_eq!(read.pools().last(), Some(&PoolKey::Funds));
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! of their sequence numbers.
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicI64, Ordering},
@@ -19,90 +20,25 @@ use std::{
     time::Duration,
 };
 
+use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Held,
     heartbeat::Heartbeat,
     limits,
-    pool::{Pool, Renewal},
-    store::{self, FundsView},
+    pool::PoolKey,
+    slot::{PoolRenewal, Round, Slot, SlotState},
+    store::{self, PoolView},
 };
 use crate::{
+    accounts::directory::Directory,
     clock,
     ids::{AccountId, AuthorizationId, InstanceId},
     money::Amount,
     telemetry::metrics::AuthorizationMetrics,
 };
-
-/// One account on this server: its pool and whoever waits for a renewal.
-#[derive(Debug)]
-pub(super) struct Slot {
-    pub(super) account: AccountId,
-    state: Mutex<SlotState>,
-    /// The last round of renewal that ended, and whether the database answered it.
-    rounds: watch::Sender<Round>,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Round {
-    number: u64,
-    failed: bool,
-}
-
-#[derive(Debug)]
-pub(super) struct SlotState {
-    pub(super) pool: Pool<Arc<Held>>,
-    /// What the account had at the last renewal.
-    pub(super) funds: FundsView,
-    /// Until when (since boot) a shortage is answered from memory.
-    short_until: Duration,
-    started: u64,
-    queued: bool,
-    give_back: bool,
-    used_at: Duration,
-}
-
-impl Slot {
-    fn new(account: AccountId) -> Self {
-        Self {
-            account,
-            state: Mutex::new(SlotState {
-                pool: Pool::new(),
-                funds: FundsView::default(),
-                short_until: Duration::ZERO,
-                started: 0,
-                queued: false,
-                give_back: false,
-                used_at: clock::since_boot(),
-            }),
-            rounds: watch::Sender::new(Round::default()),
-        }
-    }
-
-    pub(super) fn lock(&self) -> MutexGuard<'_, SlotState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl SlotState {
-    pub(super) fn touch(&mut self, at: Duration) {
-        self.used_at = self.used_at.max(at);
-    }
-
-    /// Whether so much was not to be had a moment ago and nothing has changed since.
-    pub(super) fn is_short(&self, at: Duration, amount: Amount) -> bool {
-        let more = amount.minus_to_zero(self.pool.free());
-        self.has_nothing_left(at, more)
-    }
-
-    /// Whether a lease could not have grown by so much a moment ago.
-    pub(super) fn has_nothing_left(&self, at: Duration, more: Amount) -> bool {
-        at < self.short_until && more.decimal() > self.funds.available
-    }
-}
 
 /// How waiting for a renewal ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,13 +106,20 @@ impl Leases {
         }
     }
 
-    /// Asks for at least `floor`, better `need`, and waits until the database has answered.
-    pub(super) async fn wait(&self, slot: &Arc<Slot>, need: Amount, floor: Amount) -> Waited {
+    /// Asks for at least `floor`, better `need`, in each of these pools, and waits until the database
+    /// has answered.
+    pub(super) async fn wait(
+        &self,
+        slot: &Arc<Slot>,
+        pools: &[PoolKey],
+        need: Amount,
+        floor: Amount,
+    ) -> Waited {
         self.metrics.lease_waits.inc();
         let mut rounds = slot.rounds.subscribe();
         let ticket = {
             let mut state = slot.lock();
-            state.pool.wait_for(need, floor);
+            state.wait_for(pools, need, floor);
             self.renew(slot, &mut state);
             state.started + 1
         };
@@ -193,21 +136,42 @@ impl Leases {
             return Waited::Renewed;
         };
         slot.lock().give_back = true;
-        self.wait(&slot, Amount::ZERO, Amount::ZERO).await
+        self.wait(&slot, &[], Amount::ZERO, Amount::ZERO).await
     }
 
     /// Funds changed: a remembered shortage no longer counts.
     pub(super) fn funds_changed(&self, account: AccountId) {
         if let Some(slot) = self.existing(account) {
-            slot.lock().short_until = Duration::ZERO;
+            slot.lock().forget_shortages();
+        }
+    }
+
+    /// Limits may have changed: what is free was leased under the old ones and is given back.
+    pub(super) fn limits_changed(&self, account: AccountId) {
+        if let Some(slot) = self.existing(account) {
+            let mut state = slot.lock();
+            state.forget_shortages();
+            state.give_back = true;
+            self.renew(&slot, &mut state);
+        }
+    }
+
+    /// Another server needs what is not used here: it is given back at once.
+    pub(super) fn recalled(&self, account: AccountId) {
+        if let Some(slot) = self.existing(account) {
+            self.metrics.recalls.inc();
+            let mut state = slot.lock();
+            state.recalled(clock::since_boot());
+            self.renew(&slot, &mut state);
         }
     }
 
     pub(super) fn settle(&self, account: AccountId, id: AuthorizationId, charge: Amount) -> bool {
         self.existing(account).is_some_and(|slot| {
             let mut state = slot.lock();
-            state.touch(clock::since_boot());
-            state.pool.settle(id, charge).is_some()
+            let Some(settled) = state.holdings.settle(id, charge) else { return false };
+            state.touch(&settled.pools, clock::since_boot());
+            true
         })
     }
 
@@ -215,47 +179,76 @@ impl Leases {
     /// wait on where only a lock was in the way.
     async fn renew_batch(&self, connection: &mut PgConnection, slots: &[Arc<Slot>]) -> Outcome {
         let at = clock::since_boot();
-        let renewals: Vec<(AccountId, Renewal)> =
-            slots.iter().map(|slot| (slot.account, self.begin(slot, at))).collect();
-        self.metrics.lease_renewals.inc();
-        let renewing = store::renew_leases(connection, self.instance, &renewals);
-        let answer = store::patiently(renewing).await;
+        let renewals: Vec<Vec<PoolRenewal>> =
+            slots.iter().map(|slot| self.begin(slot, at)).collect();
+        let asked = renewals.concat();
+        let answer = if asked.is_empty() {
+            Ok(Vec::new())
+        } else {
+            self.metrics.lease_renewals.inc();
+            let renewing = store::renew_leases(connection, self.instance, &asked);
+            store::patiently(renewing).await
+        };
         let outcome = match &answer {
             Ok(_) => Outcome::Done,
             Err(error) => Outcome::of(error),
         };
         if outcome == Outcome::Locked {
             // Each is tried alone next; whoever waits, waits for that.
-            for (slot, (_, renewal)) in slots.iter().zip(&renewals) {
+            for (slot, renewals) in slots.iter().zip(&renewals) {
                 let mut state = slot.lock();
-                state.give_back |= renewal.give_back;
-                state.pool.wait_for(renewal.need, renewal.floor);
+                state.restore(renewals);
                 if slots.len() == 1 {
                     self.renew(slot, &mut state);
                 }
             }
             return outcome;
         }
-        let mut answers = answer.unwrap_or_default();
-        answers.sort_unstable_by_key(|lease| lease.account);
-        for (slot, (account, renewal)) in slots.iter().zip(&renewals) {
-            let answer = answers
-                .binary_search_by_key(account, |lease| lease.account)
-                .ok()
-                .and_then(|index| answers.get(index));
-            end(slot, renewal, answer, outcome);
+        let mut answers: HashMap<_, _> = answer
+            .unwrap_or_default()
+            .into_iter()
+            .map(|lease| ((lease.account, lease.key), lease))
+            .collect();
+        for (slot, renewals) in slots.iter().zip(&renewals) {
+            let number = {
+                let mut state = slot.lock();
+                for asked in renewals {
+                    if let Some(lease) = answers.remove(&(asked.account, asked.key)) {
+                        self.announce(&lease);
+                        state.end(asked, lease, clock::since_boot());
+                    }
+                }
+                state.started
+            };
+            let failed = outcome != Outcome::Done;
+            slot.rounds.send_modify(|round| *round = Round { number, failed });
         }
         outcome
     }
 
-    fn begin(&self, slot: &Slot, at: Duration) -> Renewal {
-        let mut state = slot.lock();
-        state.queued = false;
-        state.started += 1;
-        let idle = at.saturating_sub(state.used_at) >= limits::IDLE_LEASE;
-        let give_back = std::mem::take(&mut state.give_back) || idle;
-        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed) + 1;
-        state.pool.begin_renewal(sequence, at, give_back)
+    fn begin(&self, slot: &Slot, at: Duration) -> Vec<PoolRenewal> {
+        let next = || self.sequence.fetch_add(1, Ordering::Relaxed) + 1;
+        slot.lock().begin(slot.account, at, next)
+    }
+
+    /// Says that a budget has come to its end; the database has told whoever listens there.
+    fn announce(&self, lease: &store::RenewedLease) {
+        let (PoolKey::Budget(period), PoolView::Budget(view)) = (lease.key, &lease.view) else {
+            return;
+        };
+        if lease.reached {
+            let kind = if view.hard { "hard" } else { "soft" };
+            self.metrics.budgets_reached.get_or_create(&[("kind", kind)]).inc();
+            tracing::warn!(
+                account = %lease.account,
+                budget = %period.budget,
+                period_start = %period.start,
+                limit = %view.limit.normalize(),
+                spent = %view.spent.normalize(),
+                kind,
+                "a budget has come to its end"
+            );
+        }
     }
 
     /// Renews whatever is queued, until told to stop; then gives everything free back.
@@ -299,7 +292,7 @@ impl Leases {
     async fn sign_off(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         for slot in self.all() {
             let state = slot.lock();
-            let outstanding = state.pool.reservations();
+            let outstanding = state.holdings.reservations();
             self.lapsed().extend(
                 outstanding
                     .map(|(id, reservation)| reservation.grant.expired(id, reservation.amount)),
@@ -338,8 +331,10 @@ impl Leases {
         }
         let Some(open) = connection else {
             for slot in batch {
-                let renewal = self.begin(slot, clock::since_boot());
-                end(slot, &renewal, None, Outcome::Lost);
+                // What it would have given back stays leased, and is told with the next renewal.
+                self.begin(slot, clock::since_boot());
+                let number = slot.lock().started;
+                slot.rounds.send_modify(|round| *round = Round { number, failed: true });
             }
             return;
         };
@@ -357,22 +352,20 @@ impl Leases {
         }
     }
 
-    /// Pools that should be renewed though nobody waits: idle ones, and quiet ones whose lease is
-    /// larger than what they need.
-    pub(super) fn upkeep(&self, at: Duration) {
+    /// Renews what should be renewed though nobody waits.
+    pub(super) fn upkeep(&self, at: Duration, directory: &Directory, now: DateTime<Utc>) {
         let (mut leased, mut outstanding) = (0, 0);
         for slot in self.all() {
+            let account = directory.cached_account(slot.account);
             let mut state = slot.lock();
-            leased += i64::from(state.pool.leased().is_positive());
-            outstanding += i64::try_from(state.pool.count()).unwrap_or(i64::MAX);
-            let unused = at.saturating_sub(state.used_at);
-            let idle = unused >= limits::IDLE_LEASE && state.pool.free().is_positive();
-            let drift = state.pool.drift();
-            let drifted = drift.is_positive()
-                && (unused >= limits::QUIET_POOL
-                    || drift.decimal() * rust_decimal::Decimal::TWO
-                        > state.pool.leased().decimal());
-            if idle || drifted {
+            let leases = state.holdings.pools().filter(|(_, pool)| pool.leased().is_positive());
+            leased += i64::try_from(leases.count()).unwrap_or(i64::MAX);
+            outstanding += i64::try_from(state.holdings.count()).unwrap_or(i64::MAX);
+            let mut needed = state.needs_upkeep(at);
+            if let Some(account) = account {
+                needed |= state.prepare(&account.budgets, now, at);
+            }
+            if needed {
                 self.renew(&slot, &mut state);
             }
         }
@@ -402,32 +395,12 @@ impl Outcome {
     }
 }
 
-fn end(slot: &Slot, renewal: &Renewal, answer: Option<&store::RenewedLease>, outcome: Outcome) {
-    let number = {
-        let mut state = slot.lock();
-        if let Some(lease) = answer {
-            if lease.lost {
-                tracing::warn!(account = %slot.account, "a lease is gone from the database");
-                state.pool.lose_lease();
-            } else {
-                state.pool.end_renewal(renewal, lease.base, lease.granted);
-            }
-            state.funds = lease.funds;
-            let short = lease.granted < renewal.need;
-            let until = clock::since_boot() + limits::SHORTAGE_MEMORY;
-            state.short_until = if short { until } else { Duration::ZERO };
-        }
-        state.started
-    };
-    let failed = outcome != Outcome::Done;
-    slot.rounds.send_modify(|round| *round = Round { number, failed });
-}
-
 /// Beats and looks after the leases, each tick; ends when told to, or when this server was removed.
 pub(super) struct Upkeep<'a> {
     pub(super) instance: InstanceId,
     pub(super) leases: &'a Leases,
     pub(super) heartbeat: &'a Heartbeat,
+    pub(super) directory: &'a Directory,
 }
 
 impl Upkeep<'_> {
@@ -450,14 +423,14 @@ impl Upkeep<'_> {
         }
         let now = self.heartbeat.database_now();
         for slot in self.leases.all() {
-            let lapsed = slot.lock().pool.lapse(now);
+            let lapsed = slot.lock().holdings.lapse(now);
             self.leases.lapsed().extend(
                 lapsed
                     .into_iter()
                     .map(|(id, reservation)| reservation.grant.expired(id, reservation.amount)),
             );
         }
-        self.leases.upkeep(clock::since_boot());
+        self.leases.upkeep(clock::since_boot(), self.directory, now);
         self.leases.write_lapsed(connection).await
     }
 }

@@ -50,6 +50,27 @@ pub const LEASE_LOCK_TIMEOUT: Duration = Duration::from_millis(200);
 pub const ANSWER_PATIENCE: Duration = HEARTBEAT_TTL;
 /// How long a shortage is answered from memory, unless funds change.
 pub const SHORTAGE_MEMORY: Duration = Duration::from_secs(1);
+/// For how long the other servers may give back what they were asked for before a request is denied
+/// for lack of it: several times what a healthy one needs.
+pub const RECALL_WAIT: Duration = Duration::from_millis(250);
+/// How often the database is asked meanwhile whether they have.
+pub const RECALL_POLL: Duration = Duration::from_millis(15);
+/// For how long a server that was asked leases nothing ahead of need: so long that whoever asked is
+/// served first.
+pub const FRUGAL: Duration = Duration::from_secs(1);
+/// So long before a budget starts anew, servers that spend from it lease from its next period.
+pub const NEXT_PERIOD: Duration = Duration::from_mins(1);
+/// Keys with rates or a spike guard in memory; one that is forgotten begins anew with a full minute,
+/// and reads its norm again.
+pub const MAX_GUARDED_KEYS: u64 = 100_000;
+/// How long a rate is kept after the last request: several times what fills it up again.
+pub const IDLE_BUCKET: Duration = Duration::from_mins(10);
+/// How long a norm is kept in memory after the last request; the database keeps it for ever.
+pub const IDLE_NORM: Duration = Duration::from_hours(1);
+/// How often what was learned of norms is written down.
+pub const NORM_INTERVAL: Duration = Duration::from_secs(10);
+/// Norms that are written in one statement.
+pub const NORM_BATCH: usize = 1_000;
 /// Outstanding reservations of one account on one server: bounds memory against a gateway that
 /// never settles. A thousand times what a busy customer has in flight.
 pub const MAX_OUTSTANDING: usize = 20_000;

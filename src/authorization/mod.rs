@@ -2,7 +2,8 @@
 //!
 //! A request's way through the files, each adding one thing:
 //! `api::authorization` (the call) → [`authorizer`] (the order) → [`checks`] (key, account, model,
-//! price, caps) → [`leases`] and [`pool`] (funds) → [`grant`] (the signed token).
+//! price, caps) → [`leases`], [`holdings`] and [`pool`] (budgets,
+//! funds) → [`grant`] (the signed token).
 //!
 //! | call | round trips to the database | bound |
 //! |---|---|---|
@@ -24,11 +25,14 @@ pub mod decision;
 pub mod error;
 mod extension;
 pub mod grant;
+mod guard;
 pub mod heartbeat;
+pub mod holdings;
 mod leases;
 pub mod lifetime;
 pub mod limits;
 pub mod pool;
+mod slot;
 mod store;
 mod validate;
 
@@ -54,7 +58,8 @@ impl Held {
         reduced: bool,
     ) -> Result<Self, grant::GrantError> {
         let token = signer.sign(&claims)?;
-        let grant = decision::Grant { claims, token, route: self.grant.route, reduced };
+        let route = self.grant.route;
+        let grant = decision::Grant { claims, token, route, reduced, warnings: Vec::new() };
         Ok(Self { grant, priced: Arc::clone(&self.priced), ..*self })
     }
 

@@ -1,4 +1,5 @@
-//! One account's funds as this server sees them: a lease, what of it is free, and what is reserved.
+//! One pool as this server sees it: a lease on an account's funds or on one period of a budget, what
+//! of it is free, and what is reserved.
 //!
 //! A pure state machine: no clock, no database, no lock of its own. `free + outstanding ≤ leased`
 //! holds after every step, where `leased` is what the database holds for this server at least. The
@@ -12,47 +13,24 @@
 //! | lapse `h` | | − h | less by `h`, once the database's clock agrees |
 //! | give back | − what is free | | less by that |
 //! | renewal granted `g` | + g | | |
+//!
+//! Which requests hold what in which pools is kept by [`holdings`](super::holdings).
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    time::Duration,
-};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use rust_decimal::{Decimal, prelude::ToPrimitive as _};
 
 use super::limits;
-use crate::{
-    ids::{AuthorizationId, KeyId},
-    money::Amount,
-};
+use crate::{accounts::budgets::period::BudgetPeriod, money::Amount};
 
-/// A promise that is neither settled nor lapsed.
-#[derive(Debug, Clone)]
-pub struct Reservation<T> {
-    /// What is held.
-    pub amount: Amount,
-    /// Until when the request it was made for may be served.
-    pub expires_at: DateTime<Utc>,
-    /// The last moment at which the database takes its usage as covered.
-    pub covered_until: DateTime<Utc>,
-    /// The key and request id it answers again, where the caller gave one.
-    pub request: Option<(KeyId, String)>,
-    /// What the caller was told.
-    pub grant: T,
-}
-
-/// What a reservation was answered with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reserved<T> {
-    /// It is held.
-    Held,
-    /// The same request already holds one; this is what it was told.
-    Again(T),
-    /// Not enough is free.
-    Short,
-    /// Too many are outstanding.
-    Full,
+/// Which pool of an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PoolKey {
+    /// One period of a budget.
+    Budget(BudgetPeriod),
+    /// What the account has.
+    Funds,
 }
 
 /// What a renewal asks of the database.
@@ -75,35 +53,22 @@ pub struct Renewal {
     pub give_back: bool,
 }
 
-/// One account's lease on one server.
-#[derive(Debug)]
-pub struct Pool<T> {
+/// One pool's lease on one server.
+#[derive(Debug, Default)]
+pub struct Pool {
     leased: Amount,
     free: Amount,
     outstanding: Amount,
-    reservations: HashMap<AuthorizationId, Reservation<T>>,
-    by_expiry: BTreeSet<(DateTime<Utc>, AuthorizationId)>,
-    by_request: HashMap<(KeyId, String), AuthorizationId>,
     lapsed_until: Option<DateTime<Utc>>,
     waiting: Vec<(Amount, Amount)>,
     spending: Spending,
 }
 
-impl<T: Clone> Pool<T> {
-    /// A pool without a lease.
+impl Pool {
+    /// The next period's pool, which will be spent from as this one is.
     #[must_use]
-    pub fn new() -> Self {
-        Self {
-            leased: Amount::ZERO,
-            free: Amount::ZERO,
-            outstanding: Amount::ZERO,
-            reservations: HashMap::new(),
-            by_expiry: BTreeSet::new(),
-            by_request: HashMap::new(),
-            lapsed_until: None,
-            waiting: Vec::new(),
-            spending: Spending::default(),
-        }
+    pub fn successor(&self) -> Self {
+        Self { spending: self.spending, ..Self::default() }
     }
 
     /// What can be reserved at once.
@@ -118,107 +83,35 @@ impl<T: Clone> Pool<T> {
         self.outstanding
     }
 
-    /// How many reservations there are.
+    /// Whether nothing is leased or reserved.
     #[must_use]
-    pub fn count(&self) -> usize {
-        self.reservations.len()
+    pub fn is_empty(&self) -> bool {
+        self.leased.is_zero() && self.outstanding.is_zero() && self.waiting.is_empty()
     }
 
-    /// The reservations themselves.
-    pub fn reservations(&self) -> impl Iterator<Item = (AuthorizationId, &Reservation<T>)> {
-        self.reservations.iter().map(|(id, reservation)| (*id, reservation))
-    }
-
-    /// One reservation.
-    #[must_use]
-    pub fn reservation(&self, id: AuthorizationId) -> Option<&Reservation<T>> {
-        self.reservations.get(&id)
-    }
-
-    /// What the same request was told, while that is outstanding and has not expired.
-    #[must_use]
-    pub fn answered(&self, request: &(KeyId, String), now: DateTime<Utc>) -> Option<T> {
-        let id = self.by_request.get(request)?;
-        let reservation = self.reservations.get(id).filter(|held| now < held.expires_at)?;
-        Some(reservation.grant.clone())
-    }
-
-    /// Holds an amount for a request, or for the same request answers what it was told.
-    pub fn reserve(
-        &mut self,
-        id: AuthorizationId,
-        reservation: Reservation<T>,
-        now: DateTime<Utc>,
-    ) -> Reserved<T> {
-        let request = reservation.request.as_ref();
-        if let Some(grant) = request.and_then(|request| self.answered(request, now)) {
-            return Reserved::Again(grant);
-        }
-        if self.reservations.len() >= limits::MAX_OUTSTANDING {
-            return Reserved::Full;
-        }
-        let Some(free) = less(self.free, reservation.amount) else {
-            return Reserved::Short;
-        };
+    /// Moves an amount from what is free to what is reserved; whether there was as much.
+    pub fn hold(&mut self, amount: Amount) -> bool {
+        let Some(free) = less(self.free, amount) else { return false };
         self.free = free;
-        self.outstanding = more(self.outstanding, reservation.amount);
-        self.by_expiry.insert((reservation.covered_until, id));
-        if let Some(request) = reservation.request.clone() {
-            self.by_request.insert(request, id);
-        }
-        self.reservations.insert(id, reservation);
+        self.outstanding = more(self.outstanding, amount);
         self.check();
-        Reserved::Held
+        true
     }
 
-    /// Raises a reservation to that of `raised` and moves its expiry. `None` when it is not
-    /// outstanding here; otherwise whether enough was free.
-    pub fn extend(&mut self, id: AuthorizationId, raised: Reservation<T>) -> Option<bool> {
-        let reservation = self.reservations.get_mut(&id)?;
-        let rise = raised.amount.minus_to_zero(reservation.amount);
-        let Some(free) = less(self.free, rise) else {
-            return Some(false);
-        };
-        self.free = free;
-        self.outstanding = more(self.outstanding, rise);
-        self.by_expiry.remove(&(reservation.covered_until, id));
-        reservation.amount = more(reservation.amount, rise);
-        reservation.expires_at = reservation.expires_at.max(raised.expires_at);
-        reservation.covered_until = reservation.covered_until.max(raised.covered_until);
-        reservation.grant = raised.grant;
-        self.by_expiry.insert((reservation.covered_until, id));
+    /// Usage was charged and is committed: what its reservation did not need is free again.
+    pub fn settle(&mut self, held: Amount, charge: Amount) {
+        self.outstanding = self.outstanding.minus_to_zero(held);
+        self.free = more(self.free, held.minus_to_zero(charge));
         self.check();
-        Some(true)
     }
 
-    /// The usage was charged and is committed: what it did not need is free again. Nothing happens
-    /// when the reservation has lapsed; the lease shrinks by the whole of it then.
-    pub fn settle(&mut self, id: AuthorizationId, charge: Amount) -> Option<Reservation<T>> {
-        let reservation = self.remove(id)?;
-        self.free = more(self.free, reservation.amount.minus_to_zero(charge));
+    /// Lets go of a reservation whose cover ended then. What it held is not free: another server may
+    /// have settled it meanwhile.
+    pub fn lapse(&mut self, held: Amount, covered_until: DateTime<Utc>) {
+        self.outstanding = self.outstanding.minus_to_zero(held);
+        self.lapsed_until =
+            Some(self.lapsed_until.map_or(covered_until, |until| until.max(covered_until)));
         self.check();
-        Some(reservation)
-    }
-
-    /// Lets go of every reservation whose cover ended before this moment of the database's clock.
-    /// What they held is not free: another server may have settled them meanwhile.
-    pub fn lapse(&mut self, now: DateTime<Utc>) -> Vec<(AuthorizationId, Reservation<T>)> {
-        let mut lapsed = Vec::new();
-        while let Some((covered_until, id)) = self.by_expiry.first().copied() {
-            if covered_until >= now {
-                break;
-            }
-            self.lapsed_until =
-                Some(self.lapsed_until.map_or(covered_until, |until| until.max(covered_until)));
-            match self.remove(id) {
-                Some(reservation) => lapsed.push((id, reservation)),
-                None => {
-                    self.by_expiry.pop_first();
-                }
-            }
-        }
-        self.check();
-        lapsed
     }
 
     /// Notes that a request waits for `need`, and would be helped by `floor`.
@@ -233,6 +126,12 @@ impl<T: Clone> Pool<T> {
     /// Counts what was reserved towards the recent spending.
     pub fn count_spending(&mut self, amount: Amount, at: Duration) {
         self.spending.add(amount, at);
+    }
+
+    /// Whether a request waits for it.
+    #[must_use]
+    pub const fn is_awaited(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     /// Whether the lease should be renewed in the background, before it runs dry.
@@ -294,19 +193,6 @@ impl<T: Clone> Pool<T> {
         self.lapsed_until = None;
     }
 
-    fn remove(&mut self, id: AuthorizationId) -> Option<Reservation<T>> {
-        let reservation = self.reservations.remove(&id)?;
-        self.by_expiry.remove(&(reservation.covered_until, id));
-        // The same request may hold another by now, made after this one had expired.
-        if let Some(request) = &reservation.request
-            && self.by_request.get(request) == Some(&id)
-        {
-            self.by_request.remove(request);
-        }
-        self.outstanding = self.outstanding.minus_to_zero(reservation.amount);
-        Some(reservation)
-    }
-
     fn check(&self) {
         assert!(
             more(self.free, self.outstanding) <= self.leased,
@@ -315,12 +201,6 @@ impl<T: Clone> Pool<T> {
             self.outstanding,
             self.leased
         );
-    }
-}
-
-impl<T: Clone> Default for Pool<T> {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -333,7 +213,7 @@ fn less(amount: Amount, other: Amount) -> Option<Amount> {
 }
 
 /// Recent spending, as an average that forgets over [`limits::SPENDING_WINDOW`].
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Spending {
     total: Decimal,
     at: Duration,
@@ -366,7 +246,3 @@ impl Spending {
         (self.total * left / window).round_dp(crate::money::AMOUNT_DECIMALS)
     }
 }
-
-#[cfg(test)]
-#[path = "pool_tests.rs"]
-mod tests;

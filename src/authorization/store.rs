@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
 use sqlx::{
     Connection as _, PgConnection, PgPool, Row as _,
     postgres::{PgConnectOptions, PgRow},
 };
+use uuid::Uuid;
 
-use super::{grant::SigningKey, limits, pool::Renewal};
+use super::{grant::SigningKey, limits, pool::PoolKey, slot::PoolRenewal};
 use crate::{
-    ids::{AccountId, AuthorizationId, InstanceId, KeyId},
+    accounts::budgets::period::BudgetPeriod,
+    ids::{AccountId, AuthorizationId, BudgetId, InstanceId, KeyId},
     money::Amount,
 };
 
@@ -32,14 +34,60 @@ pub struct FundsView {
     pub available: Decimal,
 }
 
+/// How a period of a budget stood when its lease was last renewed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BudgetView {
+    /// Whether it refuses what would pass the limit.
+    pub hard: bool,
+    /// What may be spent in the period.
+    pub limit: Decimal,
+    /// What has been charged to it.
+    pub spent: Decimal,
+    /// Held by all servers together.
+    pub leased: Decimal,
+    /// What no server holds; below zero when the limit was lowered.
+    pub available: Decimal,
+}
+
+/// How a pool stood when its lease was last renewed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum PoolView {
+    /// An account's funds.
+    Funds(FundsView),
+    /// A period of a budget.
+    Budget(BudgetView),
+}
+
+impl Default for PoolView {
+    fn default() -> Self {
+        Self::Funds(FundsView::default())
+    }
+}
+
+impl PoolView {
+    /// What no server holds.
+    #[must_use]
+    pub(super) const fn available(&self) -> Decimal {
+        match self {
+            Self::Funds(funds) => funds.available,
+            Self::Budget(budget) => budget.available,
+        }
+    }
+}
+
 /// The database's answer for one lease.
 #[derive(Debug, Clone)]
 pub(super) struct RenewedLease {
     pub(super) account: AccountId,
+    pub(super) key: PoolKey,
     pub(super) lost: bool,
     pub(super) base: Amount,
     pub(super) granted: Amount,
-    pub(super) funds: FundsView,
+    /// The other servers were asked for what they do not use.
+    pub(super) recalled: bool,
+    /// A budget's end was met for the first time in this period.
+    pub(super) reached: bool,
+    pub(super) view: PoolView,
 }
 
 /// A connection of its own, so that no report can be in the way; `None` when there is none to be
@@ -109,32 +157,43 @@ pub(super) async fn heartbeat(
         .await
 }
 
-const RENEW: &str = "SELECT * FROM renew_leases($1, $2, $3, $4, $5, $6, $7, $8)";
+const RENEW: &str = "SELECT * FROM renew_leases($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 
-/// Renews the leases of many accounts in one statement and so one transaction.
+/// Renews the leases on many pools in one statement and so one transaction.
 pub(super) async fn renew_leases(
     connection: &mut PgConnection,
     instance: InstanceId,
-    renewals: &[(AccountId, Renewal)],
+    renewals: &[PoolRenewal],
 ) -> Result<Vec<RenewedLease>, sqlx::Error> {
-    fn column<T>(
-        renewals: &[(AccountId, Renewal)],
-        of: impl Fn(&(AccountId, Renewal)) -> T,
-    ) -> Vec<T> {
+    fn column<T>(renewals: &[PoolRenewal], of: impl Fn(&PoolRenewal) -> T) -> Vec<T> {
         renewals.iter().map(of).collect()
     }
     let rows = sqlx::query(RENEW)
         .bind(instance)
-        .bind(column(renewals, |(account, _)| account.0))
-        .bind(column(renewals, |(_, renewal)| renewal.sequence))
-        .bind(column(renewals, |(_, renewal)| renewal.kept.decimal()))
-        .bind(column(renewals, |(_, renewal)| renewal.need.decimal()))
-        .bind(column(renewals, |(_, renewal)| renewal.floor.decimal()))
-        .bind(column(renewals, |(_, renewal)| renewal.want.decimal()))
-        .bind(column(renewals, |(_, renewal)| renewal.not_before))
+        .bind(column(renewals, |one| one.account.0))
+        .bind(column(renewals, |one| stored_pool(one.key).budget.0))
+        .bind(column(renewals, |one| stored_pool(one.key).start))
+        .bind(column(renewals, |one| one.renewal.sequence))
+        .bind(column(renewals, |one| one.renewal.kept.decimal()))
+        .bind(column(renewals, |one| one.renewal.need.decimal()))
+        .bind(column(renewals, |one| one.renewal.floor.decimal()))
+        .bind(column(renewals, |one| one.renewal.want.decimal()))
+        .bind(column(renewals, |one| one.renewal.not_before))
+        .bind(column(renewals, |one| one.recall))
         .fetch_all(connection)
         .await?;
     rows.iter().map(renewed_lease).collect()
+}
+
+/// In the table of leases an account's funds are the budget whose id is all zeros.
+fn stored_pool(key: PoolKey) -> BudgetPeriod {
+    match key {
+        PoolKey::Budget(period) => period,
+        PoolKey::Funds => BudgetPeriod {
+            budget: BudgetId(Uuid::nil()),
+            start: NaiveDate::from_ymd_opt(2000, 1, 1).unwrap_or_default(),
+        },
+    }
 }
 
 fn renewed_lease(row: &PgRow) -> Result<RenewedLease, sqlx::Error> {
@@ -142,19 +201,37 @@ fn renewed_lease(row: &PgRow) -> Result<RenewedLease, sqlx::Error> {
     let amount = |name: &str| {
         Amount::new(decimal(name)?).map_err(|error| sqlx::Error::Decode(Box::new(error)))
     };
-    Ok(RenewedLease {
-        account: row.try_get("account_id")?,
-        lost: row.try_get("lost")?,
-        base: amount("base")?,
-        granted: amount("granted")?,
-        funds: FundsView {
+    let budget: BudgetId = row.try_get("budget_id")?;
+    let (key, view) = if budget.0.is_nil() {
+        let funds = FundsView {
             prepaid: decimal("promotional")? + decimal("credits")? - decimal("overdrawn")?,
             owed: decimal("unbilled")? + decimal("receivable")? - decimal("unapplied")?,
             net_30: row.try_get("net_30")?,
             credit_limit: decimal("credit_limit")?,
             leased: decimal("leased")?,
             available: decimal("available")?,
-        },
+        };
+        (PoolKey::Funds, PoolView::Funds(funds))
+    } else {
+        let view = BudgetView {
+            hard: row.try_get("hard")?,
+            limit: decimal("limit_amount")?,
+            spent: decimal("spent")?,
+            leased: decimal("leased")?,
+            available: decimal("available")?,
+        };
+        let start = row.try_get("period_start")?;
+        (PoolKey::Budget(BudgetPeriod { budget, start }), PoolView::Budget(view))
+    };
+    Ok(RenewedLease {
+        account: row.try_get("account_id")?,
+        key,
+        lost: row.try_get("lost")?,
+        base: amount("base")?,
+        granted: amount("granted")?,
+        recalled: row.try_get("recalled")?,
+        reached: row.try_get("reached")?,
+        view,
     })
 }
 

@@ -178,6 +178,7 @@ fn grant_table(grant: Grant) -> Table {
             ("account_id", text(grant.account_id)),
             ("key_id", text(grant.key_id)),
             ("expires_at", moment(grant.expires_at)),
+            ("warnings", Value::List(grant.warnings.into_iter().map(|one| one.message).collect())),
             ("token", text(grant.token)),
         ],
     )

@@ -6,6 +6,7 @@ use crate::{
     cli::{
         Session,
         args::required,
+        budget,
         error::CliError,
         output::{Table, Value, moment, money, text},
     },
@@ -27,14 +28,19 @@ pub(super) struct BalanceArgs {
 
 pub(super) async fn run(args: BalanceArgs, session: &Session) -> Result<(), CliError> {
     let mut credits = session.connect().await?.credits();
-    let mut balances = Vec::new();
+    let (mut balances, mut budgets) = (Vec::new(), Vec::new());
     for account in args.accounts {
         let answer = credits.get_balance(GetBalanceRequest { account }).await?.into_inner();
         balances.push(required(answer.balance, "balance")?);
+        budgets.extend(answer.budgets);
     }
     if balances.len() == 1 {
         let fields = balances.into_iter().flat_map(fields).collect();
-        return session.output.show(&Table::record("balance", fields));
+        session.output.show(&Table::record("balance", fields))?;
+        if budgets.is_empty() || !session.output.is_for_people() {
+            return Ok(());
+        }
+        return session.output.show(&budget::table(budgets));
     }
     session.output.show(&side_by_side(balances))
 }

@@ -19,9 +19,9 @@ use crate::{
     proto::{
         GetAccountRequest, account_service_client::AccountServiceClient,
         authorization_service_client::AuthorizationServiceClient,
-        catalog_service_client::CatalogServiceClient, credit_service_client::CreditServiceClient,
-        key_service_client::KeyServiceClient, ledger_service_client::LedgerServiceClient,
-        usage_service_client::UsageServiceClient,
+        budget_service_client::BudgetServiceClient, catalog_service_client::CatalogServiceClient,
+        credit_service_client::CreditServiceClient, key_service_client::KeyServiceClient,
+        ledger_service_client::LedgerServiceClient, usage_service_client::UsageServiceClient,
     },
 };
 
@@ -71,6 +71,8 @@ services! {
     accounts: AccountServiceClient;
     /// The hot path.
     authorization: AuthorizationServiceClient;
+    /// What may be spent in a period.
+    budgets: BudgetServiceClient;
     /// Models and prices.
     catalog: CatalogServiceClient;
     /// Money in and out.

@@ -18,6 +18,12 @@ Examples:
   tollgate credit grant acme 5 --reason 'welcome'
   tollgate credit refund acme 20 --method visa --reference re_3Qx81 --reason 'customer asked'";
 
+pub(super) const BUDGET: &str = "\
+Examples:
+  tollgate budget set acme 500 --per month
+  tollgate budget set acme 5 --per day --key 0196f1c2-…
+  tollgate budget list acme";
+
 pub(super) const MODEL: &str = "\
 Examples:
   tollgate model import --shipped

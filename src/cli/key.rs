@@ -13,14 +13,15 @@ use crate::{
         output::{Table, Value, moment, money, text, word},
     },
     proto::{
-        IssueKeyRequest, Key, KeyLimits, ListKeysRequest, RevokeKeyRequest, RotateKeyRequest, Tier,
-        UpdateKeyRequest, key_service_client::KeyServiceClient,
+        IssueKeyRequest, Key, KeyLimits, ListKeysRequest, RevokeKeyRequest, RotateKeyRequest,
+        SpikeGuardMode, Tier, UpdateKeyRequest, key_service_client::KeyServiceClient,
     },
 };
 
 const ISSUE_EXAMPLES: &str = "\
 Examples:
   tollgate key issue acme --name production
+  tollgate key issue acme --name chatbot --project chat --requests-per-minute 60
   tollgate key issue globex --name batch --tier pro --allow-model 'Pro/*' --max-cost 2.50
   KEY=$(tollgate key issue acme --name ci --expires 90d --output json | jq -r .api_key)";
 const LIST_EXAMPLES: &str = "Examples:
@@ -30,6 +31,7 @@ Only what is named changes.
 
 Examples:
   tollgate key update acme 0196f1c2-… --allow-model 'gpt-*' --max-tokens 200K
+  tollgate key update acme 0196f1c2-… --requests-per-minute 600 --spike-multiple 10
   tollgate key update acme 0196f1c2-… --clear models --clear max-tokens";
 const ROTATE_EXAMPLES: &str = "\
 Issues a successor. Both keys work until the old one's deadline.
@@ -105,6 +107,9 @@ pub(super) struct IssueArgs {
     /// Standard makes a `ga_sk_` key, pro a `ga_pro_` key
     #[arg(long, value_enum, default_value = "standard")]
     tier: KeyTier,
+    /// Which of the customer's projects it belongs to [default: none]
+    #[arg(long)]
+    project: Option<String>,
     #[command(flatten)]
     limits: LimitArgs,
     #[command(flatten)]
@@ -120,6 +125,9 @@ pub(super) struct UpdateArgs {
     /// What it is for
     #[arg(long)]
     name: Option<String>,
+    /// Which of the customer's projects it belongs to
+    #[arg(long)]
+    project: Option<String>,
     #[command(flatten)]
     limits: LimitArgs,
     /// Take a limit away; repeat for more
@@ -134,6 +142,21 @@ struct LimitArgs {
     /// Only this model, or a pattern that ends in *; repeat for more [default: all models]
     #[arg(long, value_name = "MODEL")]
     allow_model: Vec<String>,
+    /// Requests in a minute
+    #[arg(long, value_name = "N", value_parser = args::parse_tokens)]
+    requests_per_minute: Option<u64>,
+    /// Tokens in a minute: input, and the output that requests may have
+    #[arg(long, value_name = "TOKENS", value_parser = args::parse_tokens)]
+    tokens_per_minute: Option<u64>,
+    /// A request or a minute that may cost more than so many times the key's recent norm is a spike
+    #[arg(long, value_name = "TIMES")]
+    spike_multiple: Option<String>,
+    /// What becomes of a spike [default: refuse]
+    #[arg(long, value_enum, value_name = "MODE")]
+    spike_mode: Option<SpikeMode>,
+    /// What may cost no more than this is no spike [default: 0.01]
+    #[arg(long, value_name = "AMOUNT", value_parser = args::parse_amount)]
+    spike_floor: Option<String>,
     /// The most tokens, input and output together, of one request
     #[arg(long, value_name = "TOKENS", value_parser = args::parse_tokens)]
     max_tokens: Option<u64>,
@@ -163,6 +186,33 @@ impl LimitArgs {
             let currency = client.currency_of(account).await?;
             limits.max_cost_per_request = Some(args::money(&cost, &currency));
         }
+        if let Some(rate) = self.requests_per_minute {
+            limits.requests_per_minute = rate;
+        }
+        if let Some(rate) = self.tokens_per_minute {
+            limits.tokens_per_minute = rate;
+        }
+        let names_guard = self.spike_multiple.is_some()
+            || self.spike_mode.is_some()
+            || self.spike_floor.is_some();
+        if names_guard {
+            let guard = limits.spike_guard.get_or_insert_default();
+            if let Some(multiple) = self.spike_multiple {
+                guard.multiple = multiple;
+            }
+            match self.spike_mode {
+                Some(SpikeMode::Flag) => guard.set_mode(SpikeGuardMode::Flag),
+                Some(SpikeMode::Refuse) => guard.set_mode(SpikeGuardMode::Refuse),
+                None if guard.mode() == SpikeGuardMode::Unspecified => {
+                    guard.set_mode(SpikeGuardMode::Refuse);
+                }
+                None => {}
+            }
+            if let Some(floor) = self.spike_floor {
+                let currency = client.currency_of(account).await?;
+                guard.floor = Some(args::money(&floor, &currency));
+            }
+        }
         Ok(())
     }
 }
@@ -176,8 +226,24 @@ pub(super) enum Clearable {
     MaxTokens,
     /// No cap on cost
     MaxCost,
+    /// Any number of requests in a minute
+    RequestsPerMinute,
+    /// Any number of tokens in a minute
+    TokensPerMinute,
+    /// Nothing is a spike
+    SpikeGuard,
+    /// Belongs to no project
+    Project,
     /// Never expire
     Expiry,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum SpikeMode {
+    /// Deny it before it runs
+    Refuse,
+    /// Warn in the grant
+    Flag,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -233,6 +299,7 @@ async fn issue(client: &Client, args: IssueArgs, session: &Session) -> Result<()
         limits: Some(limits),
         expires_at,
         idempotency_key: args.idempotency.key(),
+        project: args.project.unwrap_or_default(),
     };
     let answer = client.keys().issue_key(request).await?.into_inner();
     let is_new = !answer.api_key.is_empty();
@@ -250,11 +317,16 @@ async fn update(client: &Client, args: UpdateArgs, session: &Session) -> Result<
     let found = find(&mut client.keys(), &args.account, &args.key_id).await?;
     let mut limits = found.limits.unwrap_or_default();
     let mut expires_at = found.expires_at;
+    let mut project = found.project;
     for limit in args.clear {
         match limit {
             Clearable::Models => limits.allowed_models.clear(),
             Clearable::MaxTokens => limits.max_tokens_per_request = 0,
             Clearable::MaxCost => limits.max_cost_per_request = None,
+            Clearable::RequestsPerMinute => limits.requests_per_minute = 0,
+            Clearable::TokensPerMinute => limits.tokens_per_minute = 0,
+            Clearable::SpikeGuard => limits.spike_guard = None,
+            Clearable::Project => project.clear(),
             Clearable::Expiry => expires_at = None,
         }
     }
@@ -266,6 +338,7 @@ async fn update(client: &Client, args: UpdateArgs, session: &Session) -> Result<
         limits: Some(limits),
         expires_at,
         idempotency_key: args.idempotency.key(),
+        project: args.project.unwrap_or(project),
     };
     let key = client.keys().update_key(request).await?.into_inner().key;
     session.output.show(&Table::record("key", record(required(key, "key")?)))
@@ -353,20 +426,24 @@ fn issued(key: Key, api_key: String) -> Vec<(&'static str, Value)> {
 fn record(key: Key) -> Vec<(&'static str, Value)> {
     let (tier, status) = (tier_word(&key), status_word(&key));
     let limits = key.limits.unwrap_or_default();
-    let max_tokens = limits.max_tokens_per_request;
+    let guard = limits.spike_guard.unwrap_or_default();
+    let rate = |rate: u64| if rate == 0 { Value::Nothing } else { Value::Count(rate) };
     vec![
         ("key_id", text(key.key_id)),
         ("account_id", text(key.account_id)),
         ("name", text(key.name)),
+        ("project", text(key.project)),
         ("tier", tier),
         ("hint", text(key.hint)),
         ("status", status),
         ("allowed_models", Value::List(limits.allowed_models)),
-        (
-            "max_tokens_per_request",
-            if max_tokens == 0 { Value::Nothing } else { Value::Count(max_tokens) },
-        ),
+        ("max_tokens_per_request", rate(limits.max_tokens_per_request)),
         ("max_cost_per_request", money(limits.max_cost_per_request)),
+        ("requests_per_minute", rate(limits.requests_per_minute)),
+        ("tokens_per_minute", rate(limits.tokens_per_minute)),
+        ("spike_mode", word(guard.mode().as_str_name(), "SPIKE_GUARD_MODE_")),
+        ("spike_multiple", text(guard.multiple)),
+        ("spike_floor", money(guard.floor)),
         ("created_at", moment(key.created_at)),
         ("expires_at", moment(key.expires_at)),
         ("revoked_at", moment(key.revoked_at)),

@@ -21,6 +21,7 @@ mod account;
 mod args;
 mod authorization;
 mod balance;
+mod budget;
 pub mod client;
 mod completions;
 mod credit;
@@ -93,6 +94,9 @@ enum Command {
     /// Money in and out of a customer's credits
     #[command(subcommand, after_help = examples::CREDIT)]
     Credit(credit::CreditCommand),
+    /// What may be spent in a day, a week, a month or in all
+    #[command(subcommand, after_help = examples::BUDGET)]
+    Budget(budget::BudgetCommand),
     /// What customers have, owe and can still spend
     Balance(balance::BalanceArgs),
     /// Models and their prices
@@ -201,6 +205,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Account(command) => client(account::run(command, session)),
         Command::Key(command) => client(key::run(command, session)),
         Command::Credit(command) => client(credit::run(command, session)),
+        Command::Budget(command) => client(budget::run(command, session)),
         Command::Balance(args) => client(balance::run(args, session)),
         Command::Model(command) => client(model::run(command, session)),
         Command::Usage(command) => client(usage::run(command, session)),

@@ -12,6 +12,7 @@ use super::{
     window::UsageWindow,
 };
 use crate::{
+    accounts::budgets::period::BudgetPeriod,
     authorization::grant::GrantClaims,
     catalog::rating::Rating,
     ids::{AccountId, AuthorizationId, InstanceId, KeyId, ModelId, PriceVersionId, moment_of},
@@ -196,6 +197,8 @@ pub struct NewEvent {
     pub tier_above: Option<u64>,
     /// `None` for work without an authorization, which is wholly an overrun.
     pub authorized: Option<Authorized>,
+    /// The budgets it is charged to beside the account's funds, and in which of their periods.
+    pub budgets: Vec<BudgetPeriod>,
     /// Who served it.
     pub served: Served,
     /// What is kept apart.
@@ -229,6 +232,7 @@ impl NewEvent {
             saving: rating.saving,
             tier_above: rating.tier_above,
             authorized: Some(authorized),
+            budgets: claims.budgets,
             served,
             detail: Detail {
                 request_id: claims.request_id,

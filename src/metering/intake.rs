@@ -253,9 +253,9 @@ impl Intake {
     ) -> Result<NewEvent, MeteringError> {
         let account = self.directory.account(account_id).await?;
         let account = account.ok_or_else(|| MeteringError::UnknownAccount(work.account.clone()))?;
-        if !store::key_belongs(&self.pool, account_id, work.key_id).await? {
-            return Err(MeteringError::UnknownKey { account: account_id, key: work.key_id });
-        }
+        let scope = store::key_scope(&self.pool, account_id, work.key_id).await?;
+        let (lineage, project) =
+            scope.ok_or(MeteringError::UnknownKey { account: account_id, key: work.key_id })?;
         let model = self.book.model(&work.model);
         let model = model.ok_or_else(|| MeteringError::UnknownModel(work.model.clone()))?;
         let terms = PricingTerms {
@@ -281,6 +281,13 @@ impl Intake {
             saving: rating.saving,
             tier_above: rating.tier_above,
             authorized: None,
+            // Nobody reserved for it; it counts where its authorization would have been held.
+            budgets: account
+                .budgets
+                .iter()
+                .filter(|budget| budget.target.concerns(lineage, &project))
+                .map(|budget| budget.at(at))
+                .collect(),
             served,
             detail: super::event::Detail { provider_usage, ..Default::default() },
         })

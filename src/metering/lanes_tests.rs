@@ -40,6 +40,7 @@ fn event(payer: u128, number: u128, occurred_at: DateTime<Utc>) -> Pending {
         saving: Amount::ZERO,
         tier_above: None,
         authorized: None,
+        budgets: Vec::new(),
         served: Served::default(),
         detail: Detail::default(),
     };

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use sqlx::{
@@ -20,6 +20,7 @@ use super::{
     quantities::Quantities,
 };
 use crate::{
+    accounts::budgets::period::BudgetPeriod,
     ids::{AccountId, AuthorizationId, InstanceId, KeyId, PriceVersionId},
     money::{Amount, Currency},
 };
@@ -46,12 +47,12 @@ const POST_USAGE: &str = "
     SELECT busy, inserted, overrun_events, overruns
     FROM post_usage($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
                     $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33,
-                    $34::text[]::jsonb[], $35, $36::text[]::jsonb[])";
+                    $34::text[]::jsonb[], $35, $36::text[]::jsonb[], $37, $38, $39)";
 const POST_NEW_USAGE: &str = "
     SELECT busy, inserted, overrun_events, overruns
     FROM post_new_usage($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
                         $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32,
-                        $33, $34::text[]::jsonb[], $35, $36::text[]::jsonb[])";
+                        $33, $34::text[]::jsonb[], $35, $36::text[]::jsonb[], $37, $38, $39)";
 
 /// A connection for a writer, which no pool shares: a pool would ping it on every release.
 pub(super) async fn connect_writer(
@@ -127,6 +128,9 @@ struct Columns<'a> {
     labels: Vec<Option<String>>,
     dialects: Vec<Option<i16>>,
     provider_usages: Vec<Option<&'a str>>,
+    budget_events: Vec<i32>,
+    budgets: Vec<Uuid>,
+    budget_starts: Vec<NaiveDate>,
 }
 
 impl<'a> Columns<'a> {
@@ -179,6 +183,11 @@ impl<'a> Columns<'a> {
             column.push(text);
         }
         self.push_detail(event);
+        for BudgetPeriod { budget, start } in &event.budgets {
+            self.budget_events.push(i32::try_from(self.event_ids.len()).unwrap_or(i32::MAX));
+            self.budgets.push(budget.0);
+            self.budget_starts.push(*start);
+        }
     }
 
     fn push_detail(&mut self, event: &'a NewEvent) {
@@ -234,6 +243,9 @@ impl<'a> Columns<'a> {
             .bind(self.labels)
             .bind(self.dialects)
             .bind(self.provider_usages)
+            .bind(self.budget_events)
+            .bind(self.budgets)
+            .bind(self.budget_starts)
     }
 }
 
@@ -377,6 +389,7 @@ fn evidence(event: &NewEvent) -> Value {
         "saving": event.saving.to_string(),
         "tier_above": event.tier_above,
         "authorized": authorized,
+        "budgets": event.budgets.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "provider": event.served.provider,
         "served_model": event.served.served_model,
         "region": event.served.region,
@@ -399,16 +412,17 @@ pub(super) async fn ensure_partitions(
     Ok((row.try_get("opens")?, row.try_get("closes")?))
 }
 
-/// Whether a key is, or was, this account's.
-pub(super) async fn key_belongs(
+/// The first key of the rotation that a key belongs to, and its project; `None` if it never was this
+/// account's.
+pub(super) async fn key_scope(
     pool: &PgPool,
     account: AccountId,
     key: KeyId,
-) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("SELECT EXISTS (SELECT FROM api_keys WHERE key_id = $1 AND account_id = $2)")
+) -> Result<Option<(KeyId, String)>, sqlx::Error> {
+    sqlx::query_as("SELECT lineage, project FROM api_keys WHERE key_id = $1 AND account_id = $2")
         .bind(key.0)
         .bind(account.0)
-        .fetch_one(pool)
+        .fetch_optional(pool)
         .await
 }
 

@@ -53,7 +53,10 @@ impl Domain {
         let (reload, mut reloads) = tokio::sync::watch::channel(());
         let authorizer = Arc::clone(&self.authorizer);
         let on_change = move |change: Option<&Change>| match change {
-            Some(Change::Account(account)) => authorizer.funds_changed(*account),
+            Some(Change::Account(account) | Change::Budgets(account)) => {
+                authorizer.limits_changed(*account);
+            }
+            Some(Change::Recall(account, by)) => authorizer.recalled(*account, *by),
             Some(Change::Key(_)) => {}
             Some(Change::Prices) | None => {
                 let _ = reload.send(());

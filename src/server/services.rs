@@ -9,16 +9,17 @@ use tonic_reflection::server::Builder as Reflection;
 use super::{Parts, ServerError, domain::Domain};
 use crate::{
     api::{
-        account::AccountApi, authorization::AuthorizationApi, catalog::CatalogApi,
-        credit::CreditApi, key::KeyApi, ledger::LedgerApi, usage::UsageApi,
+        account::AccountApi, authorization::AuthorizationApi, budget::BudgetApi,
+        catalog::CatalogApi, credit::CreditApi, key::KeyApi, ledger::LedgerApi, usage::UsageApi,
     },
     authorization::lifetime::Lifetime,
     metering::intake::Intake,
     proto::{
         self, account_service_server::AccountServiceServer,
         authorization_service_server::AuthorizationServiceServer,
-        credit_service_server::CreditServiceServer, key_service_server::KeyServiceServer,
-        ledger_service_server::LedgerServiceServer, usage_service_server::UsageServiceServer,
+        budget_service_server::BudgetServiceServer, credit_service_server::CreditServiceServer,
+        key_service_server::KeyServiceServer, ledger_service_server::LedgerServiceServer,
+        usage_service_server::UsageServiceServer,
     },
 };
 
@@ -41,6 +42,8 @@ pub(super) async fn routes(
         parts.tasks.closing(),
     );
     let keys = KeyApi::new(pool.clone(), Arc::clone(directory));
+    let budgets =
+        BudgetApi::new(pool.clone(), Arc::clone(directory), Arc::clone(&domain.authorizer));
     let credits =
         CreditApi::new(pool.clone(), Arc::clone(directory), Arc::clone(&domain.authorizer));
     let ledger = LedgerApi::new(pool.clone(), Arc::clone(directory));
@@ -65,6 +68,7 @@ pub(super) async fn routes(
         .add_service(health)
         .add_service(AuthorizationServiceServer::new(authorization))
         .add_service(AccountServiceServer::new(accounts))
+        .add_service(BudgetServiceServer::new(budgets))
         .add_service(KeyServiceServer::new(keys))
         .add_service(UsageServiceServer::new(usage))
         .add_service(catalog)

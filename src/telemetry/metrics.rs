@@ -65,6 +65,12 @@ pub struct AuthorizationMetrics {
     pub lease_waits: Counter,
     /// Reservations that expired without usage.
     pub expired: Counter,
+    /// Times another server asked for what was leased here and not used.
+    pub recalls: Counter,
+    /// Requests that were far from their key's usual, by `action`: `refused`, `flagged`.
+    pub spikes: Family<Label, Counter>,
+    /// Budgets that came to their end, by `kind`: `hard`, `soft`.
+    pub budgets_reached: Family<Label, Counter>,
 }
 
 /// Usage events and the batches they are committed in.
@@ -142,6 +148,21 @@ impl Metrics {
             "reservations_expired",
             "Reservations that expired without usage",
             authorization.expired.clone(),
+        );
+        registry.register(
+            "lease_recalls",
+            "Times another server asked for what is not used here",
+            authorization.recalls.clone(),
+        );
+        registry.register(
+            "spikes",
+            "Requests that were far from their key's usual",
+            authorization.spikes.clone(),
+        );
+        registry.register(
+            "budgets_reached",
+            "Budgets that came to their end",
+            authorization.budgets_reached.clone(),
         );
         registry.register("leases", "Pools with a lease here", authorization.leases.clone());
         registry.register(

@@ -49,6 +49,7 @@ async fn each_check_denies_in_its_order() {
         allowed_models: vec!["other/*".to_owned()],
         max_tokens_per_request: 1_200,
         max_cost_per_request: usd("0.000001"),
+        ..KeyLimits::default()
     };
     let key = world.key("acme").await;
     let (_, limited) = world.issue("acme", Tier::Standard, limited).await;

@@ -261,6 +261,7 @@ async fn an_update_replaces_everything_that_may_change_and_nothing_else() {
         allowed_models: vec!["Pro/*".to_owned(), "gpt-4o".to_owned()],
         max_tokens_per_request: 10_000,
         max_cost_per_request: Some(cost("USD", "0.25")),
+        ..KeyLimits::default()
     };
     let request = UpdateKeyRequest {
         key_id: issued.key_id.clone(),

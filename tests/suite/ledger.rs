@@ -313,6 +313,16 @@ const TAMPERED: &[(&str, &str, &str)] = &[
         "leased is 3, and its leases sum to 0",
     ),
     (
+        "WITH budget AS (
+             INSERT INTO budgets (account_id, budget_id, scope, period, hard, limit_amount)
+             SELECT account_id, gen_random_uuid(), 'account', 'day', true, 1 FROM accounts
+             RETURNING account_id, budget_id)
+         INSERT INTO budget_periods (account_id, budget_id, period_start, spent)
+         SELECT account_id, budget_id, '2026-11-23', 3 FROM budget",
+        "budgets_equal_events",
+        "spent 3 and leased 0, and its events sum to 0",
+    ),
+    (
         "UPDATE account_funds SET credit_limit = 5 WHERE posting > 0",
         "funds_follow_contract",
         "limit 5",
@@ -417,6 +427,16 @@ async fn books_that_are_being_written_verify_clean_at_any_moment() {
         verified += 1;
         while writers.try_join_next().map(Result::unwrap).is_some() {}
     }
+    books
+        .run(
+            "WITH budget AS (
+                 INSERT INTO budgets (account_id, budget_id, scope, period, hard, limit_amount)
+                 SELECT account_id, gen_random_uuid(), 'account', 'day', true, 1 FROM accounts
+                 RETURNING account_id, budget_id)
+             INSERT INTO budget_periods (account_id, budget_id, period_start)
+             SELECT account_id, budget_id, '2026-11-23' FROM budget",
+        )
+        .await;
     assert!(verified > 1, "the writers were done before they could be watched");
     let verification = verify(&books).await;
     assert_eq!(findings(&verification), [""; 0]);

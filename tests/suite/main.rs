@@ -15,6 +15,7 @@ mod architecture;
 mod authorization;
 mod bad_input;
 mod books_over_grpc;
+mod budgets;
 mod catalog;
 mod cli;
 mod closing;

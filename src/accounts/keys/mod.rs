@@ -135,8 +135,11 @@ impl Keys {
             max_tokens_per_request: old.max_tokens_per_request,
             max_cost_per_request: old.max_cost_per_request,
             expires_at: old.expires_at,
+            project: old.project,
+            rates: old.rates,
         };
-        let issued = make(connection, old.account_id, old.tier, terms, Some(key), now).await?;
+        let succeeds = Some((key, old.lineage));
+        let issued = make(connection, old.account_id, old.tier, terms, succeeds, now).await?;
         store::bring_forward_expiry(connection, key, deadline).await?;
         let previous = store::lock(connection, key).await?.ok_or(AccountError::UnknownKey(key))?;
         let changes = announced(connection, &[&issued.record, &previous]).await?;
@@ -187,12 +190,13 @@ async fn working(
     }
 }
 
+/// Makes a key, which may succeed another (by its id) of a lineage.
 async fn make(
     connection: &mut PgConnection,
     account: AccountId,
     tier: Tier,
     terms: KeyTerms,
-    rotated_from: Option<KeyId>,
+    succeeds: Option<(KeyId, KeyId)>,
     now: DateTime<Utc>,
 ) -> Result<Issued, AccountError> {
     let secret = ApiKey::generate(tier)?;
@@ -211,7 +215,10 @@ async fn make(
         expires_at: terms.expires_at,
         revoked_at: None,
         revoked_reason: String::new(),
-        rotated_from,
+        rotated_from: succeeds.map(|(key, _)| key),
+        lineage: succeeds.map_or(key_id, |(_, lineage)| lineage),
+        project: terms.project,
+        rates: terms.rates,
     };
     store::insert(connection, &record).await?;
     // As the database has it: times to the microsecond.

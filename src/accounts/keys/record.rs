@@ -1,9 +1,15 @@
 //! What is known of an issued key, and what it may be used for.
 
+use std::num::NonZeroU32;
+
 use chrono::{DateTime, Utc};
+use rust_decimal::Decimal;
 
 use crate::{
-    accounts::{contract::NAME_LENGTH, error::InvalidField, fields::required_text, key::Tier},
+    accounts::{
+        account::handle, contract::NAME_LENGTH, error::InvalidField, fields::required_text,
+        key::Tier,
+    },
     catalog::pattern::ModelPattern,
     ids::{AccountId, KeyId},
     money::Amount,
@@ -104,6 +110,65 @@ pub struct KeyRecord {
     pub revoked_reason: String,
     /// The key that it succeeded by rotation.
     pub rotated_from: Option<KeyId>,
+    /// The first key of its rotation, itself where it succeeded none: what shares budgets, rates and
+    /// norms.
+    pub lineage: KeyId,
+    /// Which of the customer's projects it belongs to; empty for none.
+    pub project: String,
+    /// What it may do in a minute, and what is a spike.
+    pub rates: Rates,
+}
+
+/// What a key may do in a minute, and what is a spike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rates {
+    /// Requests in a minute; `None` for no limit.
+    pub requests_per_minute: Option<NonZeroU32>,
+    /// Tokens in a minute, input and allowed output together; `None` for no limit.
+    pub tokens_per_minute: Option<NonZeroU32>,
+    /// `None` for no guard.
+    pub spike_guard: Option<SpikeGuard>,
+}
+
+/// When a request, or a minute of requests, is so far from the usual that it is refused or flagged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpikeGuard {
+    /// Whether a spike is refused, or only flagged.
+    pub refuses: bool,
+    /// Above so many times the norm; more than 1.
+    pub multiple: Decimal,
+    /// What may cost no more than this is never a spike, in the account's currency.
+    pub floor: Amount,
+}
+
+/// Decimals of a spike guard's multiple.
+const MULTIPLE_DECIMALS: u32 = 4;
+/// The largest multiple.
+const MAX_MULTIPLE: u32 = 1_000_000;
+
+impl SpikeGuard {
+    /// Reads a multiple.
+    ///
+    /// # Errors
+    /// That it is no decimal above 1 with at most 4 decimals.
+    pub fn multiple(field: &str, text: &str) -> Result<Decimal, InvalidField> {
+        let multiple = (text.len() <= 20).then(|| Decimal::from_str_exact(text).ok()).flatten();
+        multiple
+            .map(|multiple| multiple.normalize())
+            .filter(|multiple| {
+                *multiple > Decimal::ONE
+                    && *multiple <= Decimal::from(MAX_MULTIPLE)
+                    && multiple.scale() <= MULTIPLE_DECIMALS
+            })
+            .ok_or_else(|| {
+                let shown: String = text.chars().take(40).collect();
+                let problem = format!(
+                    "{shown:?} is not a multiple; give a number above 1 and up to {MAX_MULTIPLE} \
+                     with at most {MULTIPLE_DECIMALS} decimals, such as 10"
+                );
+                InvalidField::new(field, "OUT_OF_RANGE", problem)
+            })
+    }
 }
 
 impl KeyRecord {
@@ -133,6 +198,10 @@ pub struct KeyTerms {
     pub max_cost_per_request: Option<Amount>,
     /// From when it is refused; `None` for never.
     pub expires_at: Option<DateTime<Utc>>,
+    /// Which of the customer's projects it belongs to; empty for none.
+    pub project: String,
+    /// What it may do in a minute, and what is a spike.
+    pub rates: Rates,
 }
 
 impl KeyTerms {
@@ -142,6 +211,13 @@ impl KeyTerms {
     /// The first field at fault, as the contract spells it.
     pub fn check(&self, now: DateTime<Utc>) -> Result<(), InvalidField> {
         required_text("name", &self.name, NAME_LENGTH)?;
+        if !self.project.is_empty() {
+            handle("project", &self.project)?;
+        }
+        if self.rates.spike_guard.is_some_and(|guard| guard.floor.is_negative()) {
+            let problem = "is below zero; give zero or more, or leave it out";
+            return Err(InvalidField::new("limits.spike_guard.floor.amount", "NEGATIVE", problem));
+        }
         if self.max_tokens_per_request.is_some_and(|most| i64::try_from(most).is_err() || most == 0)
         {
             return Err(InvalidField::new(

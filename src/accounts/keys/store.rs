@@ -1,5 +1,7 @@
 //! The rows of issued keys.
 
+use std::num::NonZeroU32;
+
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use sqlx::{PgConnection, PgExecutor, Row as _, postgres::PgRow};
@@ -7,8 +9,8 @@ use sqlx::{PgConnection, PgExecutor, Row as _, postgres::PgRow};
 use crate::{
     accounts::{
         key::Tier,
-        keys::record::{KeyRecord, KeyTerms, ModelPatterns},
-        store::decode,
+        keys::record::{KeyRecord, KeyTerms, ModelPatterns, Rates, SpikeGuard},
+        store::{amount_of, decode},
     },
     ids::{AccountId, KeyId},
     money::Amount,
@@ -19,7 +21,8 @@ macro_rules! select_key {
         concat!(
             "SELECT key_id, account_id, name, tier, key_hash, hint, allowed_models,
                     max_tokens_per_request, max_cost_per_request, created_at, expires_at,
-                    revoked_at, revoked_reason, rotated_from
+                    revoked_at, revoked_reason, rotated_from, lineage, project,
+                    requests_per_minute, tokens_per_minute, spike_mode, spike_multiple, spike_floor
                FROM api_keys ",
             $rest
         )
@@ -123,8 +126,10 @@ pub(super) async fn insert(connection: &mut PgConnection, key: &KeyRecord) -> sq
     sqlx::query(
         "INSERT INTO api_keys (key_id, account_id, name, tier, key_hash, hint, allowed_models,
                                max_tokens_per_request, max_cost_per_request, created_at,
-                               expires_at, rotated_from)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+                               expires_at, rotated_from, lineage, project, requests_per_minute,
+                               tokens_per_minute, spike_mode, spike_multiple, spike_floor)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
+                 $19)",
     )
     .bind(key.key_id)
     .bind(key.account_id)
@@ -138,6 +143,13 @@ pub(super) async fn insert(connection: &mut PgConnection, key: &KeyRecord) -> sq
     .bind(key.created_at)
     .bind(key.expires_at)
     .bind(key.rotated_from)
+    .bind(key.lineage)
+    .bind(&key.project)
+    .bind(key.rates.requests_per_minute.map(|rate| i64::from(rate.get())))
+    .bind(key.rates.tokens_per_minute.map(|rate| i64::from(rate.get())))
+    .bind(key.rates.spike_guard.map(stored_mode))
+    .bind(key.rates.spike_guard.map(|guard| guard.multiple))
+    .bind(key.rates.spike_guard.map(|guard| guard.floor.decimal()))
     .execute(connection)
     .await?;
     Ok(())
@@ -152,7 +164,9 @@ pub(super) async fn write_terms(
     sqlx::query(
         "UPDATE api_keys
             SET name = $2, allowed_models = $3, max_tokens_per_request = $4,
-                max_cost_per_request = $5, expires_at = $6
+                max_cost_per_request = $5, expires_at = $6, project = $7,
+                requests_per_minute = $8, tokens_per_minute = $9, spike_mode = $10,
+                spike_multiple = $11, spike_floor = $12
           WHERE key_id = $1",
     )
     .bind(key)
@@ -161,6 +175,12 @@ pub(super) async fn write_terms(
     .bind(terms.max_tokens_per_request.and_then(|most| i64::try_from(most).ok()))
     .bind(terms.max_cost_per_request.map(Amount::decimal))
     .bind(terms.expires_at)
+    .bind(&terms.project)
+    .bind(terms.rates.requests_per_minute.map(|rate| i64::from(rate.get())))
+    .bind(terms.rates.tokens_per_minute.map(|rate| i64::from(rate.get())))
+    .bind(terms.rates.spike_guard.map(stored_mode))
+    .bind(terms.rates.spike_guard.map(|guard| guard.multiple))
+    .bind(terms.rates.spike_guard.map(|guard| guard.floor.decimal()))
     .execute(connection)
     .await?;
     Ok(())
@@ -245,6 +265,34 @@ fn key_of(row: &PgRow) -> sqlx::Result<KeyRecord> {
         revoked_at: row.try_get("revoked_at")?,
         revoked_reason: row.try_get("revoked_reason")?,
         rotated_from: row.try_get("rotated_from")?,
+        lineage: row.try_get("lineage")?,
+        project: row.try_get("project")?,
+        rates: rates_of(row)?,
+    })
+}
+
+const fn stored_mode(guard: SpikeGuard) -> &'static str {
+    if guard.refuses { "refuse" } else { "flag" }
+}
+
+fn rates_of(row: &PgRow) -> sqlx::Result<Rates> {
+    let rate = |column: &str| -> sqlx::Result<Option<NonZeroU32>> {
+        let rate: Option<i64> = row.try_get(column)?;
+        Ok(rate.and_then(|rate| u32::try_from(rate).ok()).and_then(NonZeroU32::new))
+    };
+    let mode: Option<&str> = row.try_get("spike_mode")?;
+    let spike_guard = match mode {
+        None => None,
+        Some(mode) => Some(SpikeGuard {
+            refuses: mode == "refuse",
+            multiple: row.try_get::<Decimal, _>("spike_multiple")?.normalize(),
+            floor: amount_of(row, "spike_floor")?,
+        }),
+    };
+    Ok(Rates {
+        requests_per_minute: rate("requests_per_minute")?,
+        tokens_per_minute: rate("tokens_per_minute")?,
+        spike_guard,
     })
 }
 

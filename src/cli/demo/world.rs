@@ -212,6 +212,7 @@ async fn issue(
     limits: KeyLimits,
 ) -> Result<(String, String), CliError> {
     let request = IssueKeyRequest {
+        project: String::new(),
         account: account.to_owned(),
         name: name.to_owned(),
         tier: tier.into(),

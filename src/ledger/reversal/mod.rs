@@ -85,6 +85,7 @@ pub async fn reverse_usage(
     };
     let posting = post(connection, &mut funds, Posting::reversal(&to), &cause).await?;
     store::insert_reversal(connection, order, posting, reason, &to).await?;
+    store::return_to_budgets(connection, order).await?;
     announce(connection, order.account).await?;
     Ok(Reversal { to, currency, duplicate: false })
 }

@@ -102,6 +102,30 @@ pub(super) async fn events_of_posting(
     Ok(query.fetch_all(connection).await?)
 }
 
+// The account's row of funds is locked, under which alone budgets change.
+const RETURN_TO_BUDGETS: &str = "
+    UPDATE budget_periods AS spending
+    SET spent = spending.spent - event.charge
+    FROM (SELECT account_id, charge, charged.budget, charged.start
+          FROM usage_events
+          CROSS JOIN LATERAL unnest(budgets, budget_starts) AS charged (budget, start)
+          WHERE account_id = $1 AND event_id = $2) AS event
+    WHERE spending.account_id = event.account_id AND spending.budget_id = event.budget
+      AND spending.period_start = event.start";
+
+/// Takes the event's charge out of the budgets it was charged to, in their periods.
+pub(super) async fn return_to_budgets(
+    connection: &mut PgConnection,
+    order: &ReversalOrder,
+) -> Result<(), LedgerError> {
+    sqlx::query(RETURN_TO_BUDGETS)
+        .bind(order.account)
+        .bind(order.event)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 const INSERT_REVERSAL: &str = "
     INSERT INTO usage_reversals (account_id, event_id, posting, reason, to_promotional, to_credits,
                                  to_unbilled, to_overdrawn)

@@ -213,5 +213,5 @@ const POST: &str = "
         p_authorized => charges, p_settle_by => deadlines, p_issuers => nobody,
         p_providers => empty, p_served_models => empty, p_regions => empty, p_fallbacks => empty,
         p_detail_events => '{}', p_detail_requests => '{}', p_detail_end_users => '{}',
-        p_detail_labels => '{}', p_detail_dialects => '{}', p_detail_usages => '{}')
+        p_detail_labels => '{}', p_detail_dialects => '{}', p_detail_usages => '{}', p_budget_events => '{}', p_budgets => '{}', p_budget_starts => '{}')
     FROM batch";

@@ -225,6 +225,7 @@ fn usage_at(account: AccountId, charge: &str, occurred_at: DateTime<Utc>) -> New
             reserved: amount("1"),
             covered_until: clock::now() + TimeDelta::minutes(15),
         }),
+        budgets: Vec::new(),
         served: Served::default(),
         detail: Detail::default(),
     }

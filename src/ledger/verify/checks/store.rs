@@ -32,6 +32,7 @@ pub(in crate::ledger::verify) const ALL: &[SqlCheck] = &[
     REVERSALS_EQUAL_CHARGES,
     ONE_CURRENCY,
     LEASES_EQUAL_LEASED,
+    BUDGETS_EQUAL_EVENTS,
     FUNDS_FOLLOW_CONTRACT,
     EVENTS_REFER_TO_WHAT_EXISTS,
     EVENTS_KEEP_THEIR_RULES,
@@ -293,9 +294,41 @@ const LEASES_EQUAL_LEASED: SqlCheck = check!(
                       trim_scale(coalesce(held.amount, 0))) AS finding
         FROM account_funds AS funds
         FULL JOIN (SELECT account_id, sum(amount) AS amount FROM leases
-                   WHERE pool = 'funds' GROUP BY account_id) AS held USING (account_id)
+                   WHERE budget_id = '00000000-0000-0000-0000-000000000000'
+                   GROUP BY account_id) AS held USING (account_id)
         WHERE ($1::uuid IS NULL OR account_id = $1)
           AND funds.leased IS DISTINCT FROM coalesce(held.amount, 0)",
+);
+
+const BUDGETS_EQUAL_EVENTS: SqlCheck = check!(
+    "budgets_equal_events",
+    "what is spent of a budget in a period is the charges of the events that name it and were not \
+     reversed, and what is leased of it is the sum of its leases",
+    examined: "SELECT count(*) FROM budget_periods WHERE $1::uuid IS NULL OR account_id = $1",
+    bad: "
+        SELECT format('account %s, budget %s from %s: spent %s and leased %s, and its events sum to '
+                      '%s and its leases to %s', account_id, budget_id, period_start,
+                      coalesce(trim_scale(kept.spent)::text, 'missing'),
+                      coalesce(trim_scale(kept.leased)::text, 'missing'),
+                      trim_scale(coalesce(events.charged, 0)),
+                      trim_scale(coalesce(held.amount, 0))) AS finding
+        FROM budget_periods AS kept
+        FULL JOIN (SELECT event.account_id, charged.budget AS budget_id,
+                          charged.start AS period_start, sum(event.charge) AS charged
+                   FROM usage_events AS event
+                   CROSS JOIN LATERAL unnest(event.budgets, event.budget_starts)
+                                      AS charged (budget, start)
+                   WHERE event.charge > 0
+                     AND NOT EXISTS (SELECT FROM usage_reversals AS back
+                                     WHERE back.account_id = event.account_id
+                                       AND back.event_id = event.event_id)
+                   GROUP BY 1, 2, 3) AS events USING (account_id, budget_id, period_start)
+        FULL JOIN (SELECT account_id, budget_id, period_start, sum(amount) AS amount FROM leases
+                   WHERE budget_id <> '00000000-0000-0000-0000-000000000000'
+                   GROUP BY 1, 2, 3) AS held USING (account_id, budget_id, period_start)
+        WHERE ($1::uuid IS NULL OR account_id = $1)
+          AND (kept.spent IS DISTINCT FROM coalesce(events.charged, 0)
+               OR kept.leased IS DISTINCT FROM coalesce(held.amount, 0))",
 );
 
 // A closed account keeps its contract, but nothing can accrue to it.

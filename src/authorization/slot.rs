@@ -1,0 +1,309 @@
+//! One account on this server: its pools, what the database last said of each, and whoever waits
+//! for a renewal.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use rust_decimal::Decimal;
+use tokio::sync::watch;
+
+use super::{
+    Held,
+    holdings::Holdings,
+    limits,
+    pool::{PoolKey, Renewal},
+    store::{PoolView, RenewedLease},
+};
+use crate::{
+    accounts::budgets::{Budget, period::BudgetPeriod},
+    ids::AccountId,
+    money::Amount,
+};
+
+/// One account on this server.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) account: AccountId,
+    state: Mutex<SlotState>,
+    /// The last round of renewal that ended, and whether the database answered it.
+    pub(super) rounds: watch::Sender<Round>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Round {
+    pub(super) number: u64,
+    pub(super) failed: bool,
+}
+
+/// A pool's renewal, on its way to the database.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PoolRenewal {
+    pub(super) account: AccountId,
+    pub(super) key: PoolKey,
+    pub(super) renewal: Renewal,
+    /// The others may be asked for what they do not use.
+    pub(super) recall: bool,
+}
+
+/// What is remembered of a pool beside its arithmetic.
+#[derive(Debug, Default)]
+struct Standing {
+    /// What the database said at the last renewal.
+    view: PoolView,
+    /// Until when (since boot) a shortage is answered from memory.
+    short_until: Duration,
+    /// Until when the others may still give back what they were asked for.
+    recalling_until: Duration,
+    /// From when the others may be asked again.
+    recall_from: Duration,
+    used_at: Duration,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct SlotState {
+    pub(super) holdings: Holdings<Arc<Held>>,
+    standings: BTreeMap<PoolKey, Standing>,
+    pub(super) started: u64,
+    pub(super) queued: bool,
+    pub(super) give_back: bool,
+    /// Until when nothing is leased ahead: another server has asked for what is not used.
+    frugal_until: Duration,
+}
+
+/// Why a request cannot be held now.
+#[derive(Debug, Clone)]
+pub(super) enum Shortage {
+    /// The database has not been asked yet, or others took what it gave.
+    Unknown,
+    /// The other servers have been asked for what they do not use.
+    Recalling,
+    /// A moment ago there was not as much in this pool, anywhere.
+    Final(PoolKey, PoolView),
+}
+
+impl Slot {
+    pub(super) fn new(account: AccountId) -> Self {
+        Self { account, state: Mutex::default(), rounds: watch::Sender::new(Round::default()) }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, SlotState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SlotState {
+    fn standing(&mut self, key: PoolKey) -> &mut Standing {
+        self.standings.entry(key).or_default()
+    }
+
+    pub(super) fn touch(&mut self, pools: &[PoolKey], at: Duration) {
+        for key in pools {
+            let standing = self.standing(*key);
+            standing.used_at = standing.used_at.max(at);
+        }
+    }
+
+    /// What can be reserved at once in all of these pools.
+    pub(super) fn free(&self, pools: &[PoolKey]) -> Amount {
+        pools.iter().map(|key| self.holdings.free(*key)).min().unwrap_or_default()
+    }
+
+    /// Why so much cannot be held in all of these pools.
+    pub(super) fn shortage(&self, pools: &[PoolKey], amount: Amount, at: Duration) -> Shortage {
+        let mut shortage = Shortage::Unknown;
+        for key in pools {
+            let more = amount.minus_to_zero(self.holdings.free(*key));
+            let Some(standing) = self.standings.get(key) else { continue };
+            if !standing.has_nothing_left(at, more) {
+                continue;
+            }
+            if at >= standing.recalling_until {
+                return Shortage::Final(*key, standing.view.clone());
+            }
+            shortage = Shortage::Recalling;
+        }
+        shortage
+    }
+
+    /// Counts what was reserved, and says whether a lease should be renewed in the background.
+    pub(super) fn spent(&mut self, pools: &[PoolKey], amount: Amount, at: Duration) -> bool {
+        let frugal = at < self.frugal_until;
+        let mut runs_dry = false;
+        for key in pools {
+            let pool = self.holdings.pool_mut(*key);
+            pool.count_spending(amount, at);
+            let dry = !frugal && pool.runs_dry(at);
+            runs_dry |= dry && !self.standing(*key).has_nothing_left(at, amount);
+        }
+        runs_dry
+    }
+
+    /// The soft budgets among these pools whose limit is passed with what is reserved now.
+    pub(super) fn passed(&self, pools: &[PoolKey]) -> Vec<(BudgetPeriod, Decimal, Decimal)> {
+        let used = |key: &PoolKey| {
+            let PoolKey::Budget(period) = key else { return None };
+            let view = self.standings.get(key).map(|standing| &standing.view)?;
+            let PoolView::Budget(budget) = view else { return None };
+            let used = budget.spent + budget.leased - self.holdings.free(*key).decimal();
+            (!budget.hard && used > budget.limit).then_some((*period, budget.limit, used))
+        };
+        pools.iter().filter_map(used).collect()
+    }
+
+    /// Notes that a request waits for `need` in each of these pools, and would be helped by `floor`.
+    pub(super) fn wait_for(&mut self, pools: &[PoolKey], need: Amount, floor: Amount) {
+        for key in pools {
+            if self.holdings.free(*key) < need {
+                self.holdings.pool_mut(*key).wait_for(need, floor);
+            }
+        }
+    }
+
+    /// The account's funds or limits changed: a remembered shortage no longer counts.
+    pub(super) fn forget_shortages(&mut self) {
+        for standing in self.standings.values_mut() {
+            standing.short_until = Duration::ZERO;
+            standing.recall_from = Duration::ZERO;
+        }
+    }
+
+    /// Another server needs what is not used here.
+    pub(super) fn recalled(&mut self, at: Duration) {
+        self.give_back = true;
+        self.frugal_until = at + limits::FRUGAL;
+    }
+
+    /// Begins the renewal of every pool that needs one.
+    pub(super) fn begin(
+        &mut self,
+        account: AccountId,
+        at: Duration,
+        mut next_sequence: impl FnMut() -> i64,
+    ) -> Vec<PoolRenewal> {
+        self.queued = false;
+        self.started += 1;
+        let give_back = std::mem::take(&mut self.give_back);
+        let frugal = at < self.frugal_until;
+        let keys: Vec<PoolKey> = self.holdings.pools().map(|(key, _)| key).collect();
+        let mut renewals = Vec::with_capacity(keys.len());
+        for key in keys {
+            let standing = self.standings.entry(key).or_default();
+            let idle = at.saturating_sub(standing.used_at) >= limits::IDLE_LEASE;
+            let pool = self.holdings.pool_mut(key);
+            let returns = (give_back || idle) && pool.free().is_positive();
+            let runs_dry = !frugal && !idle && pool.runs_dry(at);
+            if !(returns || runs_dry || pool.is_awaited() || pool.drift().is_positive()) {
+                continue;
+            }
+            let mut renewal = pool.begin_renewal(next_sequence(), at, returns);
+            if frugal || give_back {
+                renewal.want = Amount::ZERO;
+            }
+            let recall = at >= standing.recall_from;
+            renewals.push(PoolRenewal { account, key, renewal, recall });
+        }
+        renewals
+    }
+
+    /// Nothing was renewed and nothing has changed: those who waited wait on.
+    pub(super) fn restore(&mut self, renewals: &[PoolRenewal]) {
+        for PoolRenewal { key, renewal, .. } in renewals {
+            self.give_back |= renewal.give_back;
+            let pool = self.holdings.pool_mut(*key);
+            let free = pool.free();
+            if renewal.need.is_positive() {
+                pool.wait_for(
+                    renewal.need.saturating_add(free),
+                    renewal.floor.saturating_add(free),
+                );
+            }
+        }
+    }
+
+    /// The database has renewed one of the pools.
+    pub(super) fn end(&mut self, asked: &PoolRenewal, lease: RenewedLease, at: Duration) {
+        let pool = self.holdings.pool_mut(asked.key);
+        if lease.lost {
+            tracing::warn!(account = %asked.account, pool = ?asked.key, "a lease is gone");
+            pool.lose_lease();
+        } else {
+            pool.end_renewal(&asked.renewal, lease.base, lease.granted);
+        }
+        let standing = self.standing(asked.key);
+        standing.view = lease.view;
+        if lease.granted < asked.renewal.need {
+            standing.short_until = at + limits::SHORTAGE_MEMORY;
+            if lease.recalled {
+                standing.recalling_until = at + limits::RECALL_WAIT;
+                // Long enough for this one to have been in vain.
+                standing.recall_from = standing.recalling_until + limits::SHORTAGE_MEMORY;
+            }
+        } else {
+            standing.short_until = Duration::ZERO;
+            standing.recalling_until = Duration::ZERO;
+            standing.recall_from = Duration::ZERO;
+        }
+    }
+
+    /// Whether pools should be renewed though nobody waits: idle ones, and quiet ones whose lease is
+    /// larger than what they need. Pools of budgets that are over are forgotten.
+    pub(super) fn needs_upkeep(&mut self, at: Duration) -> bool {
+        let mut needed = false;
+        let mut over = Vec::new();
+        for (key, pool) in self.holdings.pools() {
+            let used_at = self.standings.get(&key).map_or(Duration::ZERO, |one| one.used_at);
+            let unused = at.saturating_sub(used_at);
+            let is_idle = unused >= limits::IDLE_LEASE;
+            if is_idle && key != PoolKey::Funds && pool.is_empty() {
+                over.push(key);
+            }
+            let drift = pool.drift();
+            let drifted = drift.is_positive()
+                && (unused >= limits::QUIET_POOL
+                    || drift.decimal() * Decimal::TWO > pool.leased().decimal());
+            needed |= (is_idle && pool.free().is_positive()) || drifted;
+        }
+        for key in over {
+            self.holdings.forget(key);
+            self.standings.remove(&key);
+        }
+        needed
+    }
+
+    /// Makes the pools of the next period for budgets that are being spent from and are about to
+    /// start anew, so that nobody has to wait for them; whether there are any.
+    pub(super) fn prepare(&mut self, budgets: &[Budget], now: DateTime<Utc>, at: Duration) -> bool {
+        let mut prepared = false;
+        for budget in budgets {
+            let current = budget.at(now);
+            let Some(end) = budget.period.end(current.start) else { continue };
+            let is_near = (end - now).to_std().is_ok_and(|left| left <= limits::NEXT_PERIOD);
+            let (key, next) = (PoolKey::Budget(current), PoolKey::Budget(budget.at(end)));
+            let recently = |one: &Standing| at.saturating_sub(one.used_at) <= limits::NEXT_PERIOD;
+            if !is_near
+                || self.holdings.pool(next).is_some()
+                || !self.standings.get(&key).is_some_and(recently)
+            {
+                continue;
+            }
+            let Some(successor) = self.holdings.pool(key).map(super::pool::Pool::successor) else {
+                continue;
+            };
+            *self.holdings.pool_mut(next) = successor;
+            self.touch(&[next], at);
+            prepared = true;
+        }
+        prepared
+    }
+}
+
+impl Standing {
+    /// Whether the lease could not have grown by so much a moment ago.
+    fn has_nothing_left(&self, at: Duration, more: Amount) -> bool {
+        at < self.short_until && more.decimal() > self.view.available()
+    }
+}
