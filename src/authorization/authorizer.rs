@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Held,
     checks::{self, Bound},
+    current::with_what_holds,
     decision::{Decision, Denial, Grant, Reason, Request},
     error::AuthorizationError,
     grant::{GrantClaims, GrantSigner, after, milliseconds},
@@ -21,6 +22,7 @@ use super::{
     lifetime::Lifetime,
     limits,
     pool::{Reservation, Reserved},
+    presence::Heard,
     store::{self, FundsView},
     validate,
 };
@@ -49,7 +51,8 @@ pub struct Authorizer {
     pub(super) signer: GrantSigner,
     pub(super) leases: Leases,
     pub(super) heartbeat: Heartbeat,
-    metrics: AuthorizationMetrics,
+    pub(super) heard: Heard,
+    pub(super) metrics: AuthorizationMetrics,
     pub(super) lifetime: Lifetime,
 }
 
@@ -66,6 +69,8 @@ struct Asked<'a> {
 pub(super) enum Stop {
     Denied(Box<Denial>),
     Failed(AuthorizationError),
+    /// What was checked has changed since: it must be checked again.
+    Changed,
 }
 
 /// Either a grant or what stopped it.
@@ -88,6 +93,7 @@ pub(super) fn decided(result: Granted) -> Result<Decision, AuthorizationError> {
         Ok(grant) => Ok(Decision::Granted(grant)),
         Err(Stop::Denied(denial)) => Ok(Decision::Denied(denial)),
         Err(Stop::Failed(error)) => Err(error),
+        Err(Stop::Changed) => Err(AuthorizationError::Unavailable),
     }
 }
 
@@ -105,7 +111,8 @@ impl Authorizer {
         let instance = InstanceId::generate();
         let signer = signer(&database).await?;
         let mut connection = database.acquire().await?;
-        store::register(&mut connection, instance, &description(), lifetime.promise()).await?;
+        let heard =
+            store::register(&mut connection, instance, &description(), lifetime.promise()).await?;
         let (leases, queue) = Leases::new(instance, metrics.clone());
         let authorizer = Arc::new(Self {
             instance,
@@ -115,10 +122,11 @@ impl Authorizer {
             signer,
             leases,
             heartbeat: Heartbeat::default(),
+            heard: Heard::from(heard),
             metrics,
             lifetime,
         });
-        authorizer.upkeep().beat(&mut connection).await?;
+        authorizer.beat(&mut connection).await?;
         authorizer.spawn(&database, queue, tasks);
         Ok(authorizer)
     }
@@ -132,6 +140,8 @@ impl Authorizer {
         tasks.spawn_essential("heartbeat", async move {
             here.beat_until(&pool, stopping).await;
         });
+        let (stopping, here) = (tasks.stopping(), Arc::clone(self));
+        tasks.spawn("exposure", async move { here.measure_until(stopping).await });
         let (stopping, here, pool) = (tasks.stopping(), Arc::clone(self), database.clone());
         tasks.spawn_essential("lease upkeep", async move {
             here.look_over_until(&pool, stopping).await;
@@ -140,37 +150,6 @@ impl Authorizer {
 
     const fn upkeep(&self) -> Upkeep<'_> {
         Upkeep { instance: self.instance, leases: &self.leases, heartbeat: &self.heartbeat }
-    }
-
-    async fn beat_until(&self, database: &PgPool, stopping: CancellationToken) {
-        let mut connection = None;
-        let mut ticks = tokio::time::interval(limits::HEARTBEAT_INTERVAL);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                () = stopping.cancelled() => return,
-            }
-            if connection.is_none() {
-                connection = store::connect(database).await;
-            }
-            let Some(open) = &mut connection else { continue };
-            match self.upkeep().beat(open).await {
-                Ok(true) => {}
-                Ok(false) => {
-                    tracing::error!(
-                        instance = %self.instance,
-                        "this server was silent for so long that the others removed it; it drains \
-                         and must be started again"
-                    );
-                    return;
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the heartbeat was not answered");
-                    connection = None;
-                }
-            }
-        }
     }
 
     async fn look_over_until(&self, database: &PgPool, stopping: CancellationToken) {
@@ -207,7 +186,7 @@ impl Authorizer {
     pub async fn authorize(&self, request: &Request) -> Result<Decision, AuthorizationError> {
         validate::request(request)?;
         self.still_allowed()?;
-        let decision = decided(self.decide(request).await)?;
+        let decision = decided(with_what_holds(|| self.decide(request)).await)?;
         let name = decision.name();
         self.metrics.decisions.get_or_create(&[("decision", name)]).inc();
         Ok(decision)
@@ -326,6 +305,7 @@ impl Authorizer {
         let at = clock::since_boot();
         let mut state = slot.lock();
         self.still_allowed()?;
+        self.still_current(&asked.key, &asked.account)?;
         state.touch(at);
         let now = self.heartbeat.database_now();
         match state.pool.reserve(claims.authorization_id, reservation, now) {
@@ -415,24 +395,6 @@ impl Authorizer {
             Waited::Renewed => Ok(()),
             Waited::Unavailable => Err(AuthorizationError::Unavailable),
         }
-    }
-
-    /// What is reserved here, of one account or of all, in the order of the ids.
-    #[must_use]
-    pub fn reservations(&self, account: Option<AccountId>) -> Vec<Grant> {
-        let slots = match account {
-            Some(account) => self.leases.existing(account).into_iter().collect(),
-            None => self.leases.all(),
-        };
-        let mut grants = Vec::new();
-        for slot in slots {
-            let state = slot.lock();
-            grants.extend(
-                state.pool.reservations().map(|(_, reservation)| reservation.grant.grant.clone()),
-            );
-        }
-        grants.sort_unstable_by_key(|grant| grant.claims.authorization_id);
-        grants
     }
 
     /// The tokens' signer, for whoever settles.

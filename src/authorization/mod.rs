@@ -20,8 +20,10 @@ use crate::{catalog::version::PricedModel, ids::AuthorizationId, money::Amount};
 
 pub mod authorizer;
 pub mod checks;
+mod current;
 pub mod decision;
 pub mod error;
+mod exposure;
 mod extension;
 pub mod grant;
 pub mod heartbeat;
@@ -29,6 +31,8 @@ mod leases;
 pub mod lifetime;
 pub mod limits;
 pub mod pool;
+pub mod presence;
+pub mod reservations;
 mod store;
 mod validate;
 

@@ -40,7 +40,7 @@ pub(super) async fn routes(
         domain.recorder.clone(),
         parts.tasks.closing(),
     );
-    let keys = KeyApi::new(pool.clone(), Arc::clone(directory));
+    let keys = KeyApi::new(pool.clone(), Arc::clone(directory), Arc::clone(&domain.authorizer));
     let credits =
         CreditApi::new(pool.clone(), Arc::clone(directory), Arc::clone(&domain.authorizer));
     let ledger = LedgerApi::new(pool.clone(), Arc::clone(directory));

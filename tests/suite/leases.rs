@@ -56,7 +56,7 @@ async fn a_request_that_waited_beyond_the_heartbeats_deadline_gets_no_grant() {
     let account = world.startup("acme", "1").await;
     let key = world.key("acme").await;
     let pool = world.server.pool();
-    sqlx::raw_sql("ALTER FUNCTION heartbeat(uuid) RENAME TO silent").execute(&pool).await.unwrap();
+    sqlx::raw_sql("ALTER FUNCTION heartbeat RENAME TO silent").execute(&pool).await.unwrap();
     let silent = Instant::now();
     tokio::time::sleep(Duration::from_secs(3)).await;
     let mut holder = pool.begin().await.unwrap();
