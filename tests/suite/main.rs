@@ -30,5 +30,7 @@ mod ledger;
 mod price_book;
 mod recorder;
 mod reliability;
+mod reservations;
+mod revocation;
 mod serve;
 mod usage;
