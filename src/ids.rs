@@ -56,6 +56,10 @@ id!(
     InstanceId
 );
 id!(
+    /// What one server asks the others.
+    QuestionId
+);
+id!(
     /// A payment, grant, refund or chargeback: what caused a transfer.
     CauseId
 );

@@ -1,8 +1,9 @@
-//! What servers of one database tell each other when something changes that they hold in memory.
+//! What servers of one database tell each other when something changes that they hold in memory,
+//! and what they ask each other.
 
 use std::{fmt, str::FromStr};
 
-use crate::ids::{AccountId, InstanceId};
+use crate::ids::{AccountId, AuthorizationId, InstanceId, QuestionId};
 
 /// The channel of the database on which changes are announced.
 pub const CHANNEL: &str = "tollgate_changed";
@@ -21,6 +22,26 @@ pub enum Change {
     Recall(AccountId, InstanceId),
     /// The price book.
     Prices,
+    /// Nothing by itself: whoever hears this number has heard every change before it.
+    Barrier(i64),
+    /// Nothing either: a server wants to know what the others hold.
+    Question(Question),
+}
+
+/// A server was asked for the reservations of all servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Question {
+    /// Under which the others answer.
+    pub id: QuestionId,
+    /// Who asks, and does not answer itself.
+    pub asker: InstanceId,
+    /// Whose reservations; `None` for everybody's.
+    pub account: Option<AccountId>,
+    /// Only those that come after this one, in the order of authorizations and then of servers:
+    /// an authorization that was extended elsewhere is held by both.
+    pub after: Option<(AuthorizationId, InstanceId)>,
+    /// At most so many.
+    pub limit: u32,
 }
 
 impl fmt::Display for Change {
@@ -34,6 +55,8 @@ impl fmt::Display for Change {
             Self::Budgets(account) => write!(formatter, "budgets:{account}"),
             Self::Recall(account, by) => write!(formatter, "recall:{account}:{by}"),
             Self::Prices => formatter.write_str("prices:*"),
+            Self::Barrier(number) => write!(formatter, "barrier:{number}"),
+            Self::Question(question) => write!(formatter, "reservations:{question}"),
         }
     }
 }
@@ -55,10 +78,48 @@ impl FromStr for Change {
                 Some(Self::Recall(account.parse().ok()?, by.parse().ok()?))
             }),
             "prices" => Some(Self::Prices),
+            "barrier" => id.parse().ok().map(Self::Barrier),
+            "reservations" => question(id).map(Self::Question),
             _ => None,
         }
         .ok_or(UnknownChange)
     }
+}
+
+impl fmt::Display for Question {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}:{}:", self.id, self.asker)?;
+        match self.account {
+            Some(account) => write!(formatter, "{account}:")?,
+            None => formatter.write_str("*:")?,
+        }
+        match self.after {
+            Some((authorization, instance)) => write!(formatter, "{authorization}/{instance}:")?,
+            None => formatter.write_str("-:")?,
+        }
+        write!(formatter, "{}", self.limit)
+    }
+}
+
+fn question(text: &str) -> Option<Question> {
+    let mut parts = text.split(':');
+    let question = Question {
+        id: parts.next()?.parse().ok()?,
+        asker: parts.next()?.parse().ok()?,
+        account: match parts.next()? {
+            "*" => None,
+            account => Some(account.parse().ok()?),
+        },
+        after: match parts.next()? {
+            "-" => None,
+            after => {
+                let (authorization, instance) = after.split_once('/')?;
+                Some((authorization.parse().ok()?, instance.parse().ok()?))
+            }
+        },
+        limit: parts.next()?.parse().ok()?,
+    };
+    parts.next().is_none().then_some(question)
 }
 
 fn hash(hexadecimal: &str) -> Option<[u8; 32]> {
@@ -82,12 +143,22 @@ mod tests {
         bytes[0] = 0xab;
         bytes[31] = 0x01;
         let account = AccountId::generate();
+        let (id, asker) = (QuestionId::generate(), InstanceId::generate());
+        let all = Question { id, asker, account: None, after: None, limit: 1 };
+        let some = Question {
+            account: Some(account),
+            after: Some((AuthorizationId::generate(), InstanceId::generate())),
+            ..all
+        };
         for change in [
             Change::Key(bytes),
             Change::Account(account),
             Change::Budgets(account),
-            Change::Recall(account, InstanceId::generate()),
+            Change::Recall(account, asker),
             Change::Prices,
+            Change::Barrier(42),
+            Change::Question(all),
+            Change::Question(some),
         ] {
             assert_eq!(change.to_string().parse(), Ok(change));
         }
@@ -96,8 +167,24 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_not_guessed() {
         let wide = format!("key:{}", "é".repeat(32));
-        for text in
-            ["", "key", "key:", "key:zz", &wide, "account:acme", "budget:1", "recall:x", "prices"]
+        let id = QuestionId::generate();
+        let questions = ["*:-", "*:-:x", "acme:-:1", "*:1:1", "*:-:1:1"]
+            .map(|rest| format!("reservations:{id}:{id}:{rest}"));
+        for text in [
+            "",
+            "key",
+            "key:",
+            "key:zz",
+            &wide,
+            "account:acme",
+            "budget:1",
+            "recall:x",
+            "prices",
+            "barrier:x",
+            "reservations:",
+        ]
+        .into_iter()
+        .chain(questions.iter().map(String::as_str))
         {
             assert_eq!(text.parse::<Change>(), Err(UnknownChange), "{text}");
         }

@@ -29,7 +29,7 @@ use crate::{
         store,
     },
     database::failure::DatabaseFailure,
-    ids::AccountId,
+    ids::{AccountId, KeyId},
     problem::{Problem, ProblemKind},
 };
 
@@ -37,7 +37,7 @@ use crate::{
 const MAX_KEYS: u64 = 200_000;
 /// Accounts in memory.
 const MAX_ACCOUNTS: u64 = 100_000;
-/// Handles in memory. They never change, so that these need no fence.
+/// Handles in memory. They never change, nor do the hashes of keys, so that these need no fence.
 const MAX_HANDLES: u64 = 100_000;
 /// How long a row is kept at most: the net under an announcement that was lost.
 const LIFETIME: Duration = Duration::from_mins(10);
@@ -46,6 +46,8 @@ const LIFETIME: Duration = Duration::from_mins(10);
 const MAX_UNKNOWN: u64 = 50_000;
 /// How long they are remembered.
 const UNKNOWN_LIFETIME: Duration = Duration::from_secs(10);
+/// How the listener's connection is called in `pg_stat_activity`.
+const LISTENER: &str = "tollgate listener";
 /// How often a listener that hears nothing asks whether its connection still carries anything: a
 /// router that forgot it says nothing either.
 const LISTENER_BEAT: Duration = Duration::from_millis(500);
@@ -104,6 +106,7 @@ pub struct Directory {
     keys: Shelf<[u8; 32], KeyRecord>,
     accounts: Shelf<AccountId, AccountRecord>,
     handles: Cache<String, AccountId>,
+    hashes: Cache<KeyId, [u8; 32]>,
 }
 
 impl Directory {
@@ -121,6 +124,7 @@ impl Directory {
             keys: Shelf::new(bounds(MAX_KEYS)),
             accounts: Shelf::new(bounds(MAX_ACCOUNTS)),
             handles: Cache::new(MAX_HANDLES),
+            hashes: Cache::new(MAX_KEYS),
         }
     }
 
@@ -144,7 +148,30 @@ impl Directory {
         &self,
         hash: [u8; 32],
     ) -> Result<Option<Arc<KeyRecord>>, DirectoryError> {
-        self.keys.find(hash, async { Ok(keys::store::by_hash(&self.pool, &hash).await?) }).await
+        let load = async { Ok(keys::store::by_hash(&self.pool, &hash).await?) };
+        let found: Result<_, DirectoryError> = self.keys.find(hash, load).await;
+        if let Ok(Some(key)) = &found {
+            self.hashes.insert(key.key_id, hash);
+        }
+        found
+    }
+
+    /// The key with this id; `None` if there is none.
+    ///
+    /// # Errors
+    /// When it is not in memory and the database failed.
+    pub async fn key(&self, key: KeyId) -> Result<Option<Arc<KeyRecord>>, DirectoryError> {
+        let hash = match self.hashes.get(&key) {
+            Some(hash) => hash,
+            None => match keys::store::key(&self.pool, key).await? {
+                Some(record) => record.hash,
+                None => return Ok(None),
+            },
+        };
+        match self.cached_key(&hash) {
+            Some(record) => Ok(Some(record)),
+            None => self.key_by_hash(hash).await,
+        }
     }
 
     /// The account with this id; `None` if there is none.
@@ -196,7 +223,7 @@ impl Directory {
         match change {
             Change::Key(hash) => self.keys.forget(hash),
             Change::Account(account) | Change::Budgets(account) => self.accounts.forget(account),
-            Change::Prices | Change::Recall(..) => {}
+            Change::Prices | Change::Recall(..) | Change::Barrier(_) | Change::Question(_) => {}
         }
     }
 
@@ -237,7 +264,9 @@ impl Directory {
         let own = PgPoolOptions::new()
             .max_connections(1)
             .acquire_timeout(LISTENER_PATIENCE)
-            .connect_lazy_with(PgConnectOptions::clone(&pool.connect_options()));
+            .connect_lazy_with(
+                PgConnectOptions::clone(&pool.connect_options()).application_name(LISTENER),
+            );
         let mut listener = PgListener::connect_with(&own).await?;
         // A listener that connects again by itself would hide that changes were missed.
         listener.eager_reconnect(false);

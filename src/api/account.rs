@@ -21,11 +21,16 @@ use crate::{
         status::refused,
     },
     authorization::Authorizer,
+    ids::AccountId,
     money::Currency,
     proto::{self, account_service_server::AccountService},
 };
 
 const LIST: &str = "ListAccounts";
+/// What was done when it is not known whether every server knows.
+const SUSPENDED: &str = "the account is suspended";
+/// The same.
+const CLOSED: &str = "the account is closed";
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -41,6 +46,13 @@ impl AccountApi {
     #[must_use]
     pub fn new(pool: PgPool, directory: Arc<Directory>, authorizer: Arc<Authorizer>) -> Self {
         Self { accounts: Accounts::new(pool.clone()), pool, directory, authorizer }
+    }
+
+    /// Waits until no server serves the account's keys any more. What this one holds is dropped
+    /// first: another may have made the change that this call repeats.
+    async fn stopped_everywhere(&self, id: AccountId, what: &'static str) -> Result<(), Status> {
+        self.directory.invalidate(&Change::Account(id));
+        self.authorizer.everywhere(what).await.map_err(refused)
     }
 
     async fn commit<Answer: prost::Message>(
@@ -164,12 +176,18 @@ impl AccountService for AccountApi {
             .await
             .map_err(refused)?
         {
-            Begun::Repeated(response) => return Ok(Response::new(response)),
+            Begun::Repeated(response) => {
+                self.stopped_everywhere(id, SUSPENDED).await?;
+                return Ok(Response::new(response));
+            }
             Begun::First(turn) => turn,
         };
         let changed =
             self.accounts.suspend(turn.connection(), id, &request.reason).await.map_err(refused)?;
-        self.commit(turn, changed, |account| proto::SuspendAccountResponse { account }).await
+        let answer =
+            self.commit(turn, changed, |account| proto::SuspendAccountResponse { account }).await?;
+        self.stopped_everywhere(id, SUSPENDED).await?;
+        Ok(answer)
     }
 
     async fn resume_account(
@@ -206,11 +224,17 @@ impl AccountService for AccountApi {
             .await
             .map_err(refused)?
         {
-            Begun::Repeated(response) => return Ok(Response::new(response)),
+            Begun::Repeated(response) => {
+                self.stopped_everywhere(id, CLOSED).await?;
+                return Ok(Response::new(response));
+            }
             Begun::First(turn) => turn,
         };
         let changed =
             self.accounts.close(turn.connection(), id, &request.reason).await.map_err(refused)?;
-        self.commit(turn, changed, |account| proto::CloseAccountResponse { account }).await
+        let answer =
+            self.commit(turn, changed, |account| proto::CloseAccountResponse { account }).await?;
+        self.stopped_everywhere(id, CLOSED).await?;
+        Ok(answer)
     }
 }

@@ -18,9 +18,10 @@ use crate::{
         Authorizer,
         decision::{self, Decision, Denial, Grant, Reason, Warning, WarningReason},
         error::AuthorizationError,
+        grant::GrantClaims,
+        reservations::{Position, position},
     },
     catalog::model::Route,
-    ids::AuthorizationId,
     metering::{event::NewEvent, recorder::Recorder},
     proto::{self, authorization_service_server::AuthorizationService},
 };
@@ -147,21 +148,23 @@ impl AuthorizationService for AuthorizationApi {
         const LIST: &str = "ListReservations";
         let caller = caller(&request)?.clone();
         let request = request.into_inner();
-        let page = convert::page::<AuthorizationId>(LIST, request.page_size, &request.page_token)
+        let page = convert::page::<Position>(LIST, request.page_size, &request.page_token)
             .map_err(refused)?;
         let account = match request.account.as_str() {
             "" => None,
             named => Some(named_account(&self.directory, &caller, "account", named).await?),
         };
+        let limit = u32::try_from(page.size).unwrap_or(u32::MAX).saturating_add(1);
+        let found =
+            self.authorizer.reservations(account, page.after, limit).await.map_err(refused)?;
+        let mut rows = found.rows;
+        let next_page_token = convert::next_page_token(LIST, &mut rows, page.size, position);
         let now = self.authorizer.heartbeat().database_now();
-        let mut grants = self.authorizer.reservations(account);
-        grants.retain(|grant| page.after.is_none_or(|last| grant.claims.authorization_id > last));
-        grants.truncate(page.size.saturating_add(1));
-        let next_page_token = convert::next_page_token(LIST, &mut grants, page.size, |grant| {
-            grant.claims.authorization_id
-        });
-        let reservations = grants.into_iter().map(|grant| reservation(grant, now)).collect();
-        Ok(Response::new(proto::ListReservationsResponse { reservations, next_page_token }))
+        Ok(Response::new(proto::ListReservationsResponse {
+            reservations: rows.into_iter().map(|claims| reservation(claims, now)).collect(),
+            next_page_token,
+            missing_instance_ids: found.missing.iter().map(ToString::to_string).collect(),
+        }))
     }
 }
 
@@ -264,8 +267,7 @@ const fn reason(reason: Reason) -> proto::DenialReason {
     }
 }
 
-fn reservation(grant: Grant, now: chrono::DateTime<chrono::Utc>) -> proto::Reservation {
-    let claims = grant.claims;
+fn reservation(claims: GrantClaims, now: chrono::DateTime<chrono::Utc>) -> proto::Reservation {
     proto::Reservation {
         authorization_id: claims.authorization_id.to_string(),
         account_id: claims.account_id.to_string(),

@@ -56,6 +56,17 @@ impl CreditApi {
         named_account(&self.directory, caller(request)?, "account", name).await
     }
 
+    /// An opened dispute has suspended the account: waits until no server serves its keys. What
+    /// this one holds is dropped first: another may have made the change that this call repeats.
+    async fn suspended_everywhere(&self, order: &ChargebackOrder) -> Result<(), Status> {
+        if order.stage != ChargebackStage::Opened {
+            return Ok(());
+        }
+        self.directory.invalidate(&Change::Account(order.account));
+        let what = "the chargeback is recorded and the account suspended";
+        self.authorizer.everywhere(what).await.map_err(refused)
+    }
+
     async fn commit(
         &self,
         turn: Turn,
@@ -202,7 +213,17 @@ impl CreditService for CreditApi {
             reason: request.reason.clone(),
             idempotency_key: request.idempotency_key.clone(),
         };
-        let mut turn = begin!(self, "RecordChargeback", request);
+        let key = &request.idempotency_key;
+        let mut turn = match idempotency::begin(&self.pool, "RecordChargeback", key, request)
+            .await
+            .map_err(refused)?
+        {
+            Begun::Repeated(response) => {
+                self.suspended_everywhere(&order).await?;
+                return Ok(Response::new(response));
+            }
+            Begun::First(turn) => turn,
+        };
         let done = credits::chargeback(turn.connection(), &order).await.map_err(refused)?;
         let currency = done.funds.currency;
         let response = proto::RecordChargebackResponse {
@@ -212,6 +233,7 @@ impl CreditService for CreditApi {
             balance: Some(balance(&done.funds)),
         };
         self.commit(turn, account, &response).await?;
+        self.suspended_everywhere(&order).await?;
         Ok(Response::new(response))
     }
 

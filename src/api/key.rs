@@ -28,6 +28,7 @@ use crate::{
         named_account::named_account_record,
         status::{ERROR_DOMAIN, refused},
     },
+    authorization::{Authorizer, limits},
     clock,
     identity::{Caller, Role},
     ids::KeyId,
@@ -38,6 +39,11 @@ use crate::{
 const LIST: &str = "ListKeys";
 /// What may cost no more is no spike, unless a guard says otherwise: 0.01 of any currency.
 const USUAL_SPIKE_FLOOR: Amount = Amount::HUNDREDTH;
+/// What was done when it is not known whether every server knows.
+const REVOKED: &str = "the key is revoked";
+/// The successor's secret is shown in the answer alone, and there is none.
+const ROTATED: &str =
+    "the key is rotated (its successor's secret is lost with this answer, so issue another key)";
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -45,14 +51,30 @@ pub struct KeyApi {
     pool: PgPool,
     keys: Keys,
     directory: Arc<Directory>,
+    authorizer: Arc<Authorizer>,
 }
 
 impl KeyApi {
-    /// Changes are dropped from this directory before they are answered, so that a revoked key is
-    /// dead on this server by then.
+    /// Changes are dropped from this directory before they are answered, and a key that dies is dead
+    /// on every server by then.
     #[must_use]
-    pub fn new(pool: PgPool, directory: Arc<Directory>) -> Self {
-        Self { keys: Keys::new(pool.clone()), pool, directory }
+    pub fn new(pool: PgPool, directory: Arc<Directory>, authorizer: Arc<Authorizer>) -> Self {
+        Self { keys: Keys::new(pool.clone()), pool, directory, authorizer }
+    }
+
+    /// Waits until every server knows when a rotated key ends. One that works on for longer than
+    /// that can take ends everywhere in time by itself: its new end is announced, and a server that
+    /// does not hear it notices, or may not authorize.
+    async fn previous_dead_everywhere(
+        &self,
+        rotated: &proto::RotateKeyResponse,
+    ) -> Result<(), Status> {
+        let soon = (clock::now() + 2 * limits::EVERYWHERE_WAIT).timestamp();
+        let end = rotated.previous.as_ref().and_then(|previous| previous.expires_at.as_ref());
+        if end.is_some_and(|end| end.seconds <= soon) {
+            self.authorizer.everywhere(ROTATED).await.map_err(refused)?;
+        }
+        Ok(())
     }
 
     fn forget(&self, changes: &[Change]) {
@@ -174,7 +196,11 @@ impl KeyService for KeyApi {
         let (scope, key) = (scope("RotateKey", &caller), &request.idempotency_key);
         let mut turn =
             match idempotency::begin(&self.pool, scope, key, &request).await.map_err(refused)? {
-                Begun::Repeated(response) => return Ok(Response::new(response)),
+                Begun::Repeated(response) => {
+                    self.forget(&[Change::Key(named.hash)]);
+                    self.previous_dead_everywhere(&response).await?;
+                    return Ok(Response::new(response));
+                }
                 Begun::First(turn) => turn,
             };
         let overlap = request.overlap.map(|overlap| convert::length("overlap", &overlap));
@@ -189,6 +215,7 @@ impl KeyService for KeyApi {
         };
         turn.commit(&response).await.map_err(refused)?;
         self.forget(&changed.changes);
+        self.previous_dead_everywhere(&response).await?;
         // Only now, so that it is not stored with the answer.
         rotated.issued.secret.reveal().clone_into(&mut response.api_key);
         Ok(Response::new(response))
@@ -204,7 +231,11 @@ impl KeyService for KeyApi {
         let (scope, key) = (scope("RevokeKey", &caller), &request.idempotency_key);
         let mut turn =
             match idempotency::begin(&self.pool, scope, key, &request).await.map_err(refused)? {
-                Begun::Repeated(response) => return Ok(Response::new(response)),
+                Begun::Repeated(response) => {
+                    self.forget(&[Change::Key(named.hash)]);
+                    self.authorizer.everywhere(REVOKED).await.map_err(refused)?;
+                    return Ok(Response::new(response));
+                }
                 Begun::First(turn) => turn,
             };
         let changed = self
@@ -215,6 +246,7 @@ impl KeyService for KeyApi {
         let response = proto::RevokeKeyResponse { key: Some(key_message(changed.now, currency)) };
         turn.commit(&response).await.map_err(refused)?;
         self.forget(&changed.changes);
+        self.authorizer.everywhere(REVOKED).await.map_err(refused)?;
         Ok(Response::new(response))
     }
 }

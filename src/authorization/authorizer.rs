@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Held,
     checks::{self, Bound},
+    current::with_what_holds,
     decision::{Decision, Denial, Grant, Reason, Request, Warning},
     error::AuthorizationError,
     grant::{GrantClaims, GrantSigner, after, milliseconds},
@@ -24,6 +25,7 @@ use super::{
     lifetime::Lifetime,
     limits,
     pool::PoolKey,
+    presence::Heard,
     slot::{Shortage, Slot},
     store::{self, PoolView},
     validate,
@@ -60,7 +62,8 @@ pub struct Authorizer {
     pub(super) leases: Leases,
     pub(super) heartbeat: Heartbeat,
     guard: Guard,
-    metrics: AuthorizationMetrics,
+    pub(super) heard: Heard,
+    pub(super) metrics: AuthorizationMetrics,
     pub(super) lifetime: Lifetime,
 }
 
@@ -73,12 +76,16 @@ struct Asked<'a> {
     priced: Arc<PricedModel>,
     /// Where its cost is held, in the order in which the checks go: budgets, then funds.
     pools: Vec<PoolKey>,
+    /// It is far from the key's usual, and only flagged.
+    spike: Option<Warning>,
 }
 
 /// A check's refusal, or a call that failed.
 pub(super) enum Stop {
     Denied(Box<Denial>),
     Failed(AuthorizationError),
+    /// What was checked has changed since: it must be checked again.
+    Changed,
 }
 
 /// Either a grant or what stopped it.
@@ -101,6 +108,7 @@ pub(super) fn decided(result: Granted) -> Result<Decision, AuthorizationError> {
         Ok(grant) => Ok(Decision::Granted(grant)),
         Err(Stop::Denied(denial)) => Ok(Decision::Denied(denial)),
         Err(Stop::Failed(error)) => Err(error),
+        Err(Stop::Changed) => Err(AuthorizationError::Unavailable),
     }
 }
 
@@ -118,7 +126,8 @@ impl Authorizer {
         let instance = InstanceId::generate();
         let signer = signer(&database).await?;
         let mut connection = database.acquire().await?;
-        store::register(&mut connection, instance, &description(), lifetime.promise()).await?;
+        let heard =
+            store::register(&mut connection, instance, &description(), lifetime.promise()).await?;
         let (leases, queue) = Leases::new(instance, metrics.clone());
         let authorizer = Arc::new(Self {
             instance,
@@ -129,10 +138,11 @@ impl Authorizer {
             leases,
             heartbeat: Heartbeat::default(),
             guard: Guard::new(database.clone(), metrics.clone()),
+            heard: Heard::from(heard),
             metrics,
             lifetime,
         });
-        authorizer.upkeep().beat(&mut connection).await?;
+        authorizer.beat(&mut connection).await?;
         authorizer.spawn(&database, queue, tasks);
         Ok(authorizer)
     }
@@ -148,6 +158,8 @@ impl Authorizer {
         tasks.spawn_essential("heartbeat", async move {
             here.beat_until(&pool, stopping).await;
         });
+        let (stopping, here) = (tasks.stopping(), Arc::clone(self));
+        tasks.spawn("exposure", async move { here.measure_until(stopping).await });
         let (stopping, here, pool) = (tasks.stopping(), Arc::clone(self), database.clone());
         tasks.spawn_essential("lease upkeep", async move {
             here.look_over_until(&pool, stopping).await;
@@ -160,37 +172,6 @@ impl Authorizer {
             leases: &self.leases,
             heartbeat: &self.heartbeat,
             directory: &self.directory,
-        }
-    }
-
-    async fn beat_until(&self, database: &PgPool, stopping: CancellationToken) {
-        let mut connection = None;
-        let mut ticks = tokio::time::interval(limits::HEARTBEAT_INTERVAL);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                () = stopping.cancelled() => return,
-            }
-            if connection.is_none() {
-                connection = store::connect(database).await;
-            }
-            let Some(open) = &mut connection else { continue };
-            match self.upkeep().beat(open).await {
-                Ok(true) => {}
-                Ok(false) => {
-                    tracing::error!(
-                        instance = %self.instance,
-                        "this server was silent for so long that the others removed it; it drains \
-                         and must be started again"
-                    );
-                    return;
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the heartbeat was not answered");
-                    connection = None;
-                }
-            }
         }
     }
 
@@ -228,7 +209,7 @@ impl Authorizer {
     pub async fn authorize(&self, request: &Request) -> Result<Decision, AuthorizationError> {
         validate::request(request)?;
         self.still_allowed()?;
-        let decision = decided(self.decide(request).await)?;
+        let decision = decided(with_what_holds(|| self.decide(request)).await)?;
         let name = decision.name();
         self.metrics.decisions.get_or_create(&[("decision", name)]).inc();
         Ok(decision)
@@ -249,10 +230,9 @@ impl Authorizer {
         let tokens = request.input_tokens.saturating_add(bound.max_output_tokens);
         let spike = self.guard.check(&key, bound.amount, tokens, servers, now).await?;
         let pools = self.pools(&account, &key);
-        let asked = Asked { request, key, account, model, priced, pools };
+        let asked = Asked { request, key, account, model, priced, pools, spike };
         let mut grant = self.reserve(&slot, &asked, bound).await?;
         self.guard.learn(&asked.key, grant.claims.reserved, servers, now).await;
-        grant.warnings.extend(spike);
         grant.warnings.extend(passed_budgets(&slot, &asked));
         Ok(grant)
     }
@@ -408,6 +388,7 @@ impl Authorizer {
         let at = clock::since_boot();
         let mut state = slot.lock();
         self.still_allowed()?;
+        self.still_current(&asked.key, &asked.account)?;
         state.touch(&asked.pools, at);
         let now = self.heartbeat.database_now();
         match state.holdings.reserve(claims.authorization_id, reservation, now) {
@@ -460,7 +441,7 @@ impl Authorizer {
             token: self.signer.sign(&claims)?,
             route: asked.model.route,
             reduced: bound.reduced,
-            warnings: Vec::new(),
+            warnings: asked.spike.iter().cloned().collect(),
             claims,
         };
         Ok(Held {
@@ -511,27 +492,6 @@ impl Authorizer {
             Waited::Renewed => Ok(()),
             Waited::Unavailable => Err(AuthorizationError::Unavailable),
         }
-    }
-
-    /// What is reserved here, of one account or of all, in the order of the ids.
-    #[must_use]
-    pub fn reservations(&self, account: Option<AccountId>) -> Vec<Grant> {
-        let slots = match account {
-            Some(account) => self.leases.existing(account).into_iter().collect(),
-            None => self.leases.all(),
-        };
-        let mut grants = Vec::new();
-        for slot in slots {
-            let state = slot.lock();
-            grants.extend(
-                state
-                    .holdings
-                    .reservations()
-                    .map(|(_, reservation)| reservation.grant.grant.clone()),
-            );
-        }
-        grants.sort_unstable_by_key(|grant| grant.claims.authorization_id);
-        grants
     }
 
     /// The tokens' signer, for whoever settles.

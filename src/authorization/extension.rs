@@ -7,6 +7,7 @@ use super::{
     Held,
     authorizer::{Authorizer, Granted, Lacking, Stop, Tried, decided},
     checks,
+    current::with_what_holds,
     decision::{Decision, Grant},
     error::AuthorizationError,
     grant::{GrantClaims, GrantError, milliseconds},
@@ -16,12 +17,15 @@ use super::{
     store, validate,
 };
 use crate::{
-    accounts::account::AccountRecord,
+    accounts::{account::AccountRecord, keys::record::KeyRecord},
     catalog::{model::Route, rating},
     clock,
     ids::AuthorizationId,
     money::Amount,
 };
+
+/// The key and the account that were checked.
+type Customer<'a> = (&'a Arc<KeyRecord>, &'a Arc<AccountRecord>);
 
 impl Authorizer {
     /// Raises what an outstanding authorization may generate and cost, and moves its expiry. On
@@ -37,15 +41,18 @@ impl Authorizer {
     ) -> Result<Decision, AuthorizationError> {
         let claims = self.signer.verify(token)?;
         self.still_allowed()?;
-        decided(self.extend_claims(claims, max_output_tokens, allow_reduced_output).await)
+        let extend = || self.extend_claims(&claims, max_output_tokens, allow_reduced_output);
+        decided(with_what_holds(extend).await)
     }
 
-    async fn extend_claims(&self, claims: GrantClaims, wanted: u64, reducible: bool) -> Granted {
+    async fn extend_claims(&self, claims: &GrantClaims, wanted: u64, reducible: bool) -> Granted {
         validate::tokens("max_output_tokens", wanted)?;
         let id = claims.authorization_id;
         if self.heartbeat.database_now() >= claims.expires_at {
             return Err(AuthorizationError::Expired(id).into());
         }
+        let key = self.directory.key(claims.key_id).await?.ok_or_else(checks::unknown)?;
+        checks::key(&key, clock::now())?;
         let account = self.directory.account(claims.account_id).await?;
         let account = account.ok_or_else(checks::unknown)?;
         checks::account(&account)?;
@@ -55,13 +62,13 @@ impl Authorizer {
             None if claims.issuer == self.instance => {
                 return Err(AuthorizationError::NotOutstanding(id).into());
             }
-            None => self.adopt(&claims).await?,
+            None => self.adopt(claims).await?,
         };
         let has = held.grant.claims.max_output_tokens;
         if wanted <= has {
             return Err(AuthorizationError::NoRise { id, has }.into());
         }
-        self.raise(&slot, &account, &held, wanted, reducible).await
+        self.raise(&slot, (&key, &account), &held, wanted, reducible).await
     }
 
     /// Another server's grant, as this one can go on with it: nothing is held for it here yet.
@@ -86,7 +93,7 @@ impl Authorizer {
     async fn raise(
         &self,
         slot: &Arc<Slot>,
-        account: &AccountRecord,
+        customer: Customer<'_>,
         held: &Arc<Held>,
         wanted: u64,
         reducible: bool,
@@ -113,7 +120,7 @@ impl Authorizer {
                 output < wanted,
             )?);
             let rise = amount.minus_to_zero(before.reserved);
-            let (at, free) = match self.try_raise(slot, &raised)? {
+            let (at, free) = match self.try_raise(slot, customer, &raised)? {
                 Tried::Short { at, free } => (at, free),
                 Tried::Held | Tried::Again(_) => return Ok(raised.grant.clone()),
             };
@@ -133,7 +140,7 @@ impl Authorizer {
             }
             if let Shortage::Final(pool, view) = shortage {
                 let lacking = Lacking { pool, view: &view, needed: rise, free };
-                return Err(Stop::Denied(self.lacking(account, lacking)));
+                return Err(Stop::Denied(self.lacking(customer.1, lacking)));
             }
             let floor = if reducible { Amount::ZERO } else { rise };
             if at >= deadline || !self.wait(slot, &pools, rise, floor, is_recalling).await {
@@ -143,7 +150,12 @@ impl Authorizer {
         }
     }
 
-    fn try_raise(&self, slot: &Slot, raised: &Arc<Held>) -> Result<Tried, Stop> {
+    fn try_raise(
+        &self,
+        slot: &Slot,
+        (key, account): Customer<'_>,
+        raised: &Arc<Held>,
+    ) -> Result<Tried, Stop> {
         let claims = &raised.grant.claims;
         let id = claims.authorization_id;
         let reservation = Reservation {
@@ -157,6 +169,7 @@ impl Authorizer {
         let at = clock::since_boot();
         let mut state = slot.lock();
         self.still_allowed()?;
+        self.still_current(key, account)?;
         state.touch(&claims.pools(), at);
         let held = match state.holdings.extend(id, reservation.clone()) {
             Some(held) => held,

@@ -2,7 +2,7 @@
 //! time. The beat also brings the database's time, by which expiry is judged.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -21,6 +21,8 @@ pub struct Heartbeat {
     boot_us: AtomicI64,
     /// The database no longer knows this server.
     removed: AtomicBool,
+    /// Servers that lived at the last beat, this one included; nothing before the first.
+    live_servers: AtomicU32,
 }
 
 impl Heartbeat {
@@ -32,6 +34,25 @@ impl Heartbeat {
         self.boot_us.store(boot, Ordering::Relaxed);
         let deadline = u64::try_from((sent + HEARTBEAT_TTL).as_millis()).unwrap_or(u64::MAX);
         self.deadline_ms.fetch_max(deadline, Ordering::Release);
+    }
+
+    /// How many servers of this database lived at the last beat.
+    pub(super) fn count(&self, live_servers: i64) {
+        let live = u32::try_from(live_servers).unwrap_or(u32::MAX);
+        self.live_servers.store(live, Ordering::Relaxed);
+    }
+
+    /// How many servers share this database now, this one included.
+    #[must_use]
+    pub fn live_servers(&self) -> u32 {
+        self.live_servers.load(Ordering::Relaxed).max(1)
+    }
+
+    /// How long ago the last answered beat was sent; since boot if none was.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        let deadline = Duration::from_millis(self.deadline_ms.load(Ordering::Acquire));
+        (clock::since_boot() + HEARTBEAT_TTL).saturating_sub(deadline)
     }
 
     /// The database does not know this server any more: it may never authorize again.
@@ -50,12 +71,6 @@ impl Heartbeat {
     pub fn allows(&self) -> bool {
         let now = u64::try_from(clock::since_boot().as_millis()).unwrap_or(u64::MAX);
         now < self.deadline_ms.load(Ordering::Acquire) && !self.is_removed()
-    }
-
-    /// TEMP
-    #[must_use]
-    pub fn live_servers(&self) -> u32 {
-        1
     }
 
     /// The database's time now, as far as this server can tell.
@@ -89,6 +104,16 @@ mod tests {
         assert!(heartbeat.allows());
         heartbeat.removed();
         assert!(!heartbeat.allows());
+    }
+
+    #[test]
+    fn a_server_that_hears_of_no_other_is_alone() {
+        let heartbeat = Heartbeat::default();
+        assert_eq!(heartbeat.live_servers(), 1);
+        heartbeat.count(3);
+        assert_eq!(heartbeat.live_servers(), 3);
+        heartbeat.answered(clock::since_boot(), clock::now());
+        assert!(heartbeat.age() < HEARTBEAT_TTL);
     }
 
     #[test]

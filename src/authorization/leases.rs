@@ -395,7 +395,7 @@ impl Outcome {
     }
 }
 
-/// Beats and looks after the leases, each tick; ends when told to, or when this server was removed.
+/// Looks after the leases, each tick.
 pub(super) struct Upkeep<'a> {
     pub(super) instance: InstanceId,
     pub(super) leases: &'a Leases,
@@ -404,17 +404,6 @@ pub(super) struct Upkeep<'a> {
 }
 
 impl Upkeep<'_> {
-    /// One beat on a connection of its own.
-    pub(super) async fn beat(&self, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-        let sent = clock::since_boot();
-        let answer = store::patiently(store::heartbeat(connection, self.instance)).await?;
-        match answer {
-            Some(time) => self.heartbeat.answered(sent, time),
-            None => self.heartbeat.removed(),
-        }
-        Ok(answer.is_some())
-    }
-
     /// Lets lapsed reservations go, takes what others settled, renews what has drifted.
     pub(super) async fn look_over(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         let settled = store::take_foreign_settlements(connection, self.instance);

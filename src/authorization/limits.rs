@@ -27,6 +27,39 @@ pub const HEARTBEAT_TTL: Duration = Duration::from_secs(5);
 /// Several beats fit into one TTL, so that a lost one does no harm.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(500);
 
+/// How much longer a silent server is waited for than it may authorize: its clock may run slower
+/// than the database's, by far less than this in one TTL.
+pub const DEADLINE_MARGIN: Duration = Duration::from_millis(250);
+/// How long the change listener may take to bring a barrier that a beat has told of: announcements
+/// arrive within milliseconds, and a revocation waits for this when they do not.
+pub const LISTENER_CATCHES_UP: Duration = Duration::from_millis(200);
+/// How soon a revocation first looks whether all servers have heard of it: about as long as an
+/// announcement and a beat take.
+pub const FIRST_LOOK: Duration = Duration::from_millis(5);
+/// It looks at least this often.
+pub const LONGEST_LOOK: Duration = Duration::from_millis(50);
+/// A healthy server has acknowledged by then; a revocation that waits longer says for whom.
+pub const LATE_ACKNOWLEDGEMENT: Duration = Duration::from_secs(1);
+/// A server acknowledges with the beat after the one that told it of a barrier, or falls silent
+/// and has passed its deadline one TTL after the last. Whoever has not by then will not.
+pub const EVERYWHERE_WAIT: Duration = Duration::from_secs(7);
+/// When to have a change confirmed that could not be: the database is back by then, or a silent
+/// server past its deadline.
+pub const CONFIRM_AGAIN: Duration = Duration::from_secs(1);
+/// How often a request is decided, all in all, while its key or account keep changing under it:
+/// each time costs a look-up, and may cost a wait for a lease.
+pub const DECISIONS: usize = 4;
+
+/// How long a server that was asked for all reservations waits for the others: they answer from
+/// memory, within milliseconds.
+pub const ANSWERS_WAIT: Duration = Duration::from_secs(1);
+/// Questions that a server has not answered yet; those that come in meanwhile name it as missing.
+pub const QUESTIONS: usize = 64;
+/// Answers that nobody has collected by then, nobody will.
+pub const ANSWERS_KEPT: Duration = Duration::from_mins(1);
+/// How often the funds at stake on this server are measured.
+pub const EXPOSURE_TICK: Duration = Duration::from_secs(1);
+
 /// A lease covers this much of the account's recent spending, so that renewals stay in the
 /// background.
 pub const LEASE_HORIZON: Duration = Duration::from_secs(4);

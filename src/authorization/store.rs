@@ -113,22 +113,23 @@ pub(super) async fn connect(database: &PgPool) -> Option<PgConnection> {
 }
 
 const REGISTER: &str = "
-    INSERT INTO instances (instance_id, description, promises_for)
-    VALUES ($1, $2, make_interval(secs => $3))";
+    INSERT INTO instances (instance_id, description, promises_for, heard)
+    VALUES ($1, $2, make_interval(secs => $3), last_barrier())
+    RETURNING heard";
 
+/// The last barrier before this server has anything in memory.
 pub(super) async fn register(
     connection: &mut PgConnection,
     instance: InstanceId,
     description: &str,
     promises_for: Duration,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(REGISTER)
+) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(REGISTER)
         .bind(instance)
         .bind(description)
         .bind(whole_seconds(promises_for))
-        .execute(connection)
+        .fetch_one(connection)
         .await
-        .map(drop)
 }
 
 /// Rounded up: a promise must not be forgotten before its end.
@@ -144,17 +145,6 @@ pub(super) async fn patiently<T>(
         Ok(outcome) => outcome,
         Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
     }
-}
-
-/// The moment of the beat by the database's clock; `None` when this server was removed.
-pub(super) async fn heartbeat(
-    connection: &mut PgConnection,
-    instance: InstanceId,
-) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
-    sqlx::query_scalar("SELECT beat_at FROM heartbeat($1)")
-        .bind(instance)
-        .fetch_optional(connection)
-        .await
 }
 
 const RENEW: &str = "SELECT * FROM renew_leases($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";

@@ -1,6 +1,6 @@
 //! `tollgate authorization`: asking the gate by hand, as a gateway does; for engineers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use clap::{Args, Subcommand};
 
@@ -235,11 +235,13 @@ async fn reservations(
         "instance_id",
     ];
     let mut table = Table::list("reservations", &columns);
+    let mut missing = BTreeSet::new();
     let mut pages = limit.pages();
     while let Some((page_size, page_token)) = pages.next_page() {
         let request = ListReservationsRequest { account: account.clone(), page_size, page_token };
         let page = service.list_reservations(request).await?.into_inner();
         pages.came(page.reservations.len(), page.next_page_token);
+        missing.extend(page.missing_instance_ids);
         for reservation in page.reservations {
             table.row([
                 text(reservation.authorization_id),
@@ -256,5 +258,10 @@ async fn reservations(
         }
     }
     session.output.show(&table)?;
+    for instance in missing {
+        session.output.warn(&format!(
+            "server {instance} did not answer; what it holds is not listed, so try again"
+        ))?;
+    }
     session.tell_if_more(&pages)
 }

@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 use super::{Parts, ServerError};
 use crate::{
     accounts::{change::Change, directory::Directory},
-    authorization::{Authorizer, lifetime::Lifetime},
+    authorization::{Authorizer, lifetime::Lifetime, limits},
     catalog::book::PriceBook,
+    clock,
     metering::{
         recorder::{Recorder, RecorderOptions},
         window::UsageWindow,
@@ -51,6 +52,7 @@ impl Domain {
         let (stopping, pool) = (parts.tasks.stopping(), parts.pool.clone());
         let directory = Arc::clone(&self.directory);
         let (reload, mut reloads) = tokio::sync::watch::channel(());
+        let (ask, questions) = tokio::sync::mpsc::channel(limits::QUESTIONS);
         let authorizer = Arc::clone(&self.authorizer);
         let on_change = move |change: Option<&Change>| match change {
             Some(Change::Account(account) | Change::Budgets(account)) => {
@@ -58,6 +60,12 @@ impl Domain {
             }
             Some(Change::Recall(account, by)) => authorizer.recalled(*account, *by),
             Some(Change::Key(_)) => {}
+            Some(Change::Barrier(number)) => authorizer.heard(*number),
+            Some(Change::Question(own)) if own.asker == authorizer.instance() => {}
+            Some(Change::Question(question)) => {
+                // Too many at once: whoever asks names this server as missing.
+                let _ = ask.try_send((clock::since_boot(), *question));
+            }
             Some(Change::Prices) | None => {
                 let _ = reload.send(());
             }
@@ -69,11 +77,18 @@ impl Domain {
             }
         });
 
+        let (stopping, authorizer) = (parts.tasks.stopping(), Arc::clone(&self.authorizer));
+        parts.tasks.spawn("answers to other servers", async move {
+            authorizer.answer_until(questions, stopping).await;
+        });
+
+        let mut missed = self.authorizer.missed();
         let (stopping, book) = (parts.tasks.stopping(), Arc::clone(&self.book));
         parts.tasks.spawn_essential("price book reload", async move {
             loop {
                 tokio::select! {
                     changed = reloads.changed() => if changed.is_err() { return },
+                    changed = missed.changed() => if changed.is_err() { return },
                     () = stopping.cancelled() => return,
                 }
                 while let Err(error) = book.reload().await {

@@ -41,7 +41,7 @@ pub(super) async fn routes(
         domain.recorder.clone(),
         parts.tasks.closing(),
     );
-    let keys = KeyApi::new(pool.clone(), Arc::clone(directory));
+    let keys = KeyApi::new(pool.clone(), Arc::clone(directory), Arc::clone(&domain.authorizer));
     let budgets =
         BudgetApi::new(pool.clone(), Arc::clone(directory), Arc::clone(&domain.authorizer));
     let credits =

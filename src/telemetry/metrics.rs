@@ -3,7 +3,7 @@
 //!
 //! Every label takes its values from a fixed set; an account, a key or a model is never one.
 
-use std::fmt;
+use std::{fmt, sync::atomic::AtomicU64};
 
 use prometheus_client::{
     metrics::{
@@ -19,6 +19,9 @@ use prometheus_client::{
 pub type Label = [(&'static str, &'static str); 1];
 /// Two labels and their values.
 pub type TwoLabels = [(&'static str, &'static str); 2];
+
+/// A currency by its ISO code: as many as there are.
+pub type Currency = Vec<(&'static str, String)>;
 
 /// Upper bounds of the latency buckets: 50 µs doubling to 26 s, so that both an answer from memory
 /// (some 20 µs) and a commit on a slow disk fall inside.
@@ -71,6 +74,14 @@ pub struct AuthorizationMetrics {
     pub spikes: Family<Label, Counter>,
     /// Budgets that came to their end, by `kind`: `hard`, `soft`.
     pub budgets_reached: Family<Label, Counter>,
+    /// What this server may promise without asking, by `currency`.
+    pub leased_amount: Family<Currency, Gauge<f64, AtomicU64>>,
+    /// What of it is not free any more, by `currency`.
+    pub reserved_amount: Family<Currency, Gauge<f64, AtomicU64>>,
+    /// Seconds since the last beat that the database answered.
+    pub heartbeat_age: Gauge<f64, AtomicU64>,
+    /// 1 while this server may authorize, else 0.
+    pub authorizing: Gauge,
 }
 
 /// Usage events and the batches they are committed in.
@@ -174,6 +185,27 @@ impl Metrics {
             "lease_waits",
             "Calls that waited for a lease",
             authorization.lease_waits.clone(),
+        );
+        registry.register(
+            "leased_amount",
+            "Funds that this server may promise without asking the database",
+            authorization.leased_amount.clone(),
+        );
+        registry.register(
+            "reserved_amount",
+            "Leased funds that are promised",
+            authorization.reserved_amount.clone(),
+        );
+        registry.register_with_unit(
+            "heartbeat_age",
+            "Time since the last beat that the database answered",
+            Unit::Seconds,
+            authorization.heartbeat_age.clone(),
+        );
+        registry.register(
+            "authorizing",
+            "Whether this server may authorize",
+            authorization.authorizing.clone(),
         );
 
         let metering = &self.metering;

@@ -33,10 +33,13 @@ const EDGES: [(&str, &[&str]); 5] = [
 const WITHOUT_MESSAGES: [&str; 5] = ["accounts", "authorization", "catalog", "ledger", "metering"];
 
 /// Functions and state machines that tests and simulations drive directly.
-const PURE: [&str; 13] = [
+const PURE: [&str; 16] = [
     "accounts/key.rs",
     "authorization/checks.rs",
     "authorization/decision.rs",
+    "authorization/guard/rate.rs",
+    "authorization/guard/spike.rs",
+    "authorization/holdings.rs",
     "authorization/pool.rs",
     "catalog/price.rs",
     "catalog/rating.rs",

@@ -1,18 +1,7 @@
 //! The lease protocol when something stands in its way: a locked row, a silent database, a stop.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use sqlx::postgres::PgConnectOptions;
-use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
-    net::{TcpListener, UnixStream},
-};
 use tollgate::proto::{
     DenialReason, ListUnsettledRequest, SuspendAccountRequest, authorize_response::Decision,
 };
@@ -21,6 +10,7 @@ use tonic::Code;
 use crate::harness::{
     postgres::fresh_database,
     server::TestServer,
+    wire::Wire,
     world::{World, all_roles, authorize, request},
 };
 
@@ -56,7 +46,7 @@ async fn a_request_that_waited_beyond_the_heartbeats_deadline_gets_no_grant() {
     let account = world.startup("acme", "1").await;
     let key = world.key("acme").await;
     let pool = world.server.pool();
-    sqlx::raw_sql("ALTER FUNCTION heartbeat(uuid) RENAME TO silent").execute(&pool).await.unwrap();
+    sqlx::raw_sql("ALTER FUNCTION heartbeat RENAME TO silent").execute(&pool).await.unwrap();
     let silent = Instant::now();
     tokio::time::sleep(Duration::from_secs(3)).await;
     let mut holder = pool.begin().await.unwrap();
@@ -137,61 +127,4 @@ async fn connections_that_fall_silent_are_given_up_and_made_anew() {
         }
     };
     assert_eq!(denial.reason(), DenialReason::AccountSuspended);
-}
-
-/// A wire to Postgres that can fall silent without breaking.
-struct Wire {
-    options: PgConnectOptions,
-    /// Connections of an earlier number carry nothing any more.
-    number: Arc<AtomicU64>,
-}
-
-impl Wire {
-    async fn to(database: PgConnectOptions) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let socket = database.get_socket().unwrap().clone();
-        let socket = socket.join(format!(".s.PGSQL.{}", database.get_port()));
-        let number = Arc::new(AtomicU64::new(0));
-        let options = PgConnectOptions::new_without_pgpass()
-            .host("127.0.0.1")
-            .port(port)
-            .username(database.get_username())
-            .database(database.get_database().unwrap())
-            .ssl_mode(sqlx::postgres::PgSslMode::Disable);
-        let current = Arc::clone(&number);
-        tokio::spawn(async move {
-            while let Ok((near, _)) = listener.accept().await {
-                let far = UnixStream::connect(&socket).await.unwrap();
-                let own = current.load(Ordering::SeqCst);
-                let (near_reads, near_writes) = near.into_split();
-                let (far_reads, far_writes) = far.into_split();
-                tokio::spawn(carry(near_reads, far_writes, Arc::clone(&current), own));
-                tokio::spawn(carry(far_reads, near_writes, Arc::clone(&current), own));
-            }
-        });
-        Self { options, number }
-    }
-
-    fn silence(&self) {
-        self.number.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
-async fn carry(
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
-    current: Arc<AtomicU64>,
-    own: u64,
-) {
-    let mut buffer = vec![0; 16 * 1024];
-    while let Ok(length) = from.read(&mut buffer).await {
-        if current.load(Ordering::SeqCst) != own {
-            // Neither end hears that the other is gone.
-            std::future::pending::<()>().await;
-        }
-        if length == 0 || to.write_all(&buffer[..length]).await.is_err() {
-            return;
-        }
-    }
 }

@@ -166,7 +166,7 @@ impl SpikeGuard {
                     "{shown:?} is not a multiple; give a number above 1 and up to {MAX_MULTIPLE} \
                      with at most {MULTIPLE_DECIMALS} decimals, such as 10"
                 );
-                InvalidField::new(field, "OUT_OF_RANGE", problem)
+                InvalidField::new(field, "INVALID_MULTIPLE", problem)
             })
     }
 }

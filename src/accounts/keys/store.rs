@@ -43,7 +43,7 @@ pub(in crate::accounts) async fn by_hash(
 }
 
 /// The key with this id.
-pub(super) async fn key(
+pub(in crate::accounts) async fn key(
     executor: impl PgExecutor<'_>,
     key: KeyId,
 ) -> sqlx::Result<Option<KeyRecord>> {

@@ -94,7 +94,7 @@ impl Guard {
         }
         Ok(Some(Warning {
             reason: WarningReason::SpikeGuard,
-            scope: "key".to_owned(),
+            scope: scope(key),
             message: sentence(key, &spike),
             limit: Some(spike.limit.to_string()),
             used: Some(spike.used.to_string()),
@@ -176,9 +176,14 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 fn sentence(key: &KeyRecord, spike: &Spike) -> String {
     let what = if spike.rest.is_some() { "this minute's requests" } else { "this request" };
     format!(
-        "{what} of key {} may cost {} and its recent norm allows {}",
-        key.hint, spike.used, spike.limit
+        "{what} of key {} may cost {}, and its spike guard allows {}: a multiple of the usual {}, or \
+         its floor",
+        key.hint, spike.used, spike.limit, spike.norm
     )
+}
+
+fn scope(key: &KeyRecord) -> String {
+    format!("key {}", key.hint)
 }
 
 fn refused(key: &KeyRecord, spike: &Spike) -> Box<Denial> {
@@ -188,7 +193,7 @@ fn refused(key: &KeyRecord, spike: &Spike) -> Box<Denial> {
         "send a smaller request, or raise the key's spike guard"
     };
     let message = format!("{}; {remedy}", sentence(key, spike));
-    let mut denial = Denial::new(Reason::SpikeGuard, "key", message);
+    let mut denial = Denial::new(Reason::SpikeGuard, scope(key), message);
     denial.limit = Some(spike.limit.to_string());
     denial.used = Some(spike.used.to_string());
     denial.retry_after = spike.rest;
@@ -196,7 +201,7 @@ fn refused(key: &KeyRecord, spike: &Spike) -> Box<Denial> {
 }
 
 fn rate_limited(key: &KeyRecord, limited: &Limited) -> Box<Denial> {
-    let Limited { limit, unit, retry_after } = limited;
+    let Limited { limit, unit, asked, retry_after } = limited;
     let hint = &key.hint;
     let message = match retry_after {
         Some(wait) => format!(
@@ -208,8 +213,9 @@ fn rate_limited(key: &KeyRecord, limited: &Limited) -> Box<Denial> {
              for fewer output tokens, or raise its rate"
         ),
     };
-    let mut denial = Denial::new(Reason::RateLimited, "key", message);
+    let mut denial = Denial::new(Reason::RateLimited, scope(key), message);
     denial.limit = Some(limit.to_string());
+    denial.used = asked.map(|tokens| tokens.to_string());
     denial.retry_after = retry_after.map(|wait| wait.max(Duration::from_millis(1)));
     denial
 }

@@ -3,8 +3,8 @@
 //! share of one minute.
 //!
 //! A request of more tokens than a server's burst passes when the bucket is full, and later ones wait
-//! until what it took too much is replenished. A request that is denied for its tokens counts
-//! as a request all the same.
+//! until what it took too much is replenished. A request that is denied for its tokens takes no
+//! request.
 
 use std::{
     num::NonZeroU32,
@@ -44,6 +44,8 @@ pub(super) struct Limited {
     pub(super) limit: NonZeroU32,
     /// `requests` or `tokens`.
     pub(super) unit: &'static str,
+    /// What the request asked for, where that alone is beyond the limit.
+    pub(super) asked: Option<u64>,
     /// When the same request passes; `None` for never.
     pub(super) retry_after: Option<Duration>,
 }
@@ -68,6 +70,8 @@ struct Bucket<C: Clock> {
     burst: NonZeroU32,
     period: Duration,
     owed: Option<Owed>,
+    /// Taken by a request that was then denied for its tokens: the next one takes it instead.
+    spare: bool,
     limiter: RateLimiter<NotKeyed, InMemoryState, C, StateInformationMiddleware>,
 }
 
@@ -112,20 +116,35 @@ where
             bucket.take(NonZeroU32::MIN, &self.clock).map_err(|wait| Limited {
                 limit,
                 unit: "requests",
+                asked: None,
                 retry_after: Some(wait),
             })?;
         }
-        if let Some(limit) = rates.tokens_per_minute {
-            let limited = |retry_after| Limited { limit, unit: "tokens", retry_after };
-            let tokens = u32::try_from(tokens).map_err(|_| limited(None))?;
-            let Some(tokens) = NonZeroU32::new(tokens) else { return Ok(()) };
-            if tokens > limit {
-                return Err(limited(None));
-            }
-            let bucket = self.current(&mut buckets.tokens, limit, servers);
-            bucket.take(tokens, &self.clock).map_err(|wait| limited(Some(wait)))?;
+        let taken = self.check_tokens(&mut buckets.tokens, rates, tokens, servers);
+        if taken.is_err()
+            && let Some(requests) = &mut buckets.requests
+        {
+            requests.spare = true;
         }
-        Ok(())
+        taken
+    }
+
+    fn check_tokens(
+        &self,
+        slot: &mut Option<Bucket<C>>,
+        rates: &Rates,
+        tokens: u64,
+        servers: u32,
+    ) -> Result<(), Limited> {
+        let Some(limit) = rates.tokens_per_minute else { return Ok(()) };
+        let beyond = Limited { limit, unit: "tokens", asked: Some(tokens), retry_after: None };
+        let fits = u32::try_from(tokens).map_err(|_| beyond)?;
+        let Some(fits) = NonZeroU32::new(fits) else { return Ok(()) };
+        if fits > limit {
+            return Err(beyond);
+        }
+        let taken = self.current(slot, limit, servers).take(fits, &self.clock);
+        taken.map_err(|wait| Limited { asked: None, retry_after: Some(wait), ..beyond })
     }
 
     /// The bucket for this limit and number of servers. One that changes keeps how full it was.
@@ -162,7 +181,7 @@ where
             .allow_burst(burst);
         let limiter = RateLimiter::direct_with_clock(quota, clock.clone())
             .with_middleware::<StateInformationMiddleware>();
-        Self { limit, servers, burst, period, owed: None, limiter }
+        Self { limit, servers, burst, period, owed: None, spare: false, limiter }
     }
 
     fn as_full_as(mut self, old: &Self) -> Self {
@@ -183,6 +202,9 @@ where
 
     /// Takes so many, or says how long to wait.
     fn take(&mut self, wanted: NonZeroU32, clock: &C) -> Result<(), Duration> {
+        if std::mem::take(&mut self.spare) {
+            return Ok(());
+        }
         let now = clock.now();
         if let Some(owed) = self.owed {
             if now < owed.until {

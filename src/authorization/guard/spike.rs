@@ -43,7 +43,9 @@ pub(super) struct Mean {
 /// How far something is from the usual.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Spike {
-    /// The multiple of the norm.
+    /// What is usual.
+    pub(super) norm: Decimal,
+    /// The multiple of it, or the floor.
     pub(super) limit: Decimal,
     /// What it would be.
     pub(super) used: Decimal,
@@ -64,16 +66,18 @@ impl Norms {
         let beyond = |norm: Mean, needed: u32, used: Decimal| {
             let limit = norm.value.saturating_mul(guard.multiple).max(guard.floor.decimal());
             let limit = limit.round_dp(AMOUNT_DECIMALS).normalize();
-            (norm.samples >= needed && used > limit).then_some((limit, used.normalize()))
+            let found = (norm.value.normalize(), limit, used.normalize());
+            (norm.samples >= needed && used > limit).then_some(found)
         };
-        if let Some((limit, used)) = beyond(self.request, REQUESTS_NEEDED, bound.decimal()) {
-            return Some(Spike { limit, used, rest: None });
+        let request = beyond(self.request, REQUESTS_NEEDED, bound.decimal());
+        if let Some((norm, limit, used)) = request {
+            return Some(Spike { norm, limit, used, rest: None });
         }
         let minute = self.current.map_or(Decimal::ZERO, |(_, sum)| sum);
         let minute = minute.saturating_add(bound.decimal().saturating_mul(servers.into()));
-        let (limit, used) = beyond(self.minute, MINUTES_NEEDED, minute)?;
+        let (norm, limit, used) = beyond(self.minute, MINUTES_NEEDED, minute)?;
         let passed = u64::try_from(now.timestamp().rem_euclid(60)).unwrap_or(0);
-        Some(Spike { limit, used, rest: Some(Duration::from_secs(60 - passed)) })
+        Some(Spike { norm, limit, used, rest: Some(Duration::from_secs(60 - passed)) })
     }
 
     /// A request that may cost so much was granted.

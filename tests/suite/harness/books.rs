@@ -84,8 +84,8 @@ impl Books {
         .unwrap();
         // A key of the same id, so that its usage has one.
         sqlx::query(
-            "INSERT INTO api_keys (key_id, account_id, name, tier, key_hash, hint)
-             VALUES ($1, $1, 'test', 'standard', sha256(uuid_send($1)), '')",
+            "INSERT INTO api_keys (key_id, account_id, name, tier, key_hash, hint, lineage)
+             VALUES ($1, $1, 'test', 'standard', sha256(uuid_send($1)), '', $1)",
         )
         .bind(account)
         .execute(&self.pool)

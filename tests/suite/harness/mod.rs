@@ -5,4 +5,5 @@ pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod server;
 pub(crate) mod shared_data;
+pub(crate) mod wire;
 pub(crate) mod world;
