@@ -55,8 +55,8 @@ pub struct KeyApi {
 }
 
 impl KeyApi {
-    /// Changes are dropped from this directory before they are answered, and a key that dies is dead
-    /// on every server by then.
+    /// Changes are dropped from this directory before they are answered, and a key that dies is
+    /// dead on every server by then.
     #[must_use]
     pub fn new(pool: PgPool, directory: Arc<Directory>, authorizer: Arc<Authorizer>) -> Self {
         Self { keys: Keys::new(pool.clone()), pool, directory, authorizer }

@@ -12,8 +12,8 @@ use crate::accounts::{account::AccountRecord, keys::record::KeyRecord};
 
 impl Authorizer {
     /// Stops unless memory still holds the very key and account that were checked. Asked under the
-    /// slot's lock, right before anything is held: whatever is dropped from memory before that stops
-    /// the request, and what is dropped after it came after the grant.
+    /// slot's lock, right before anything is held: whatever is dropped from memory before that
+    /// stops the request, and what is dropped after it came after the grant.
     pub(super) fn still_current(
         &self,
         key: &Arc<KeyRecord>,

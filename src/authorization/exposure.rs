@@ -1,6 +1,6 @@
 //! What is at stake on this server: what it has leased and what of it is promised, by currency, and
-//! for how long it has gone on without the database. Measured also while the database is away, which
-//! is when somebody looks.
+//! for how long it has gone on without the database. Measured also while the database is away,
+//! which is when somebody looks.
 
 use std::collections::HashMap;
 

@@ -34,6 +34,8 @@ impl Elsewhere {
         tasks.spawn("listener", async move {
             let tell = move |change: Option<&Change>| {
                 hear.send_modify(|(changes, begun)| match change {
+                    // Follows a change, and changes nothing.
+                    Some(Change::Barrier(_)) => {}
                     Some(_) => *changes += 1,
                     None => *begun += 1,
                 });

@@ -6,17 +6,17 @@
 //! 1. The caller's change is committed before the statement that takes *n* is sent, so its
 //!    announcement was queued before that statement commits. The same holds for every number above
 //!    *n*: it was taken later.
-//! 2. Postgres queues announcements at commit, one transaction after the other, and delivers them in
-//!    that order. So whoever hears a barrier of *n* or above was sent the change before it; or it
-//!    began to listen between the two, and then it dropped everything after that, before it heard
-//!    anything.
+//! 2. Postgres queues announcements at commit, one transaction after the other, and delivers them
+//!    in that order. So whoever hears a barrier of *n* or above was sent the change before it; or
+//!    it began to listen between the two, and then it dropped everything after that, before it
+//!    heard anything.
 //! 3. The listener drops what a change made stale before it takes the next announcement.
 //! 4. A row that was being read meanwhile is not kept (`accounts::shelf`), and a request that had
 //!    read it before asks again (`authorization::current`).
 //!
 //! A server may also say *n* because a beat told it the number. The sequence shows a number as soon
-//! as it is taken, committed or not; that is late enough, since the change was committed before, and
-//! whatever the server reads after it dropped everything, it reads with the change.
+//! as it is taken, committed or not; that is late enough, since the change was committed before,
+//! and whatever the server reads after it dropped everything, it reads with the change.
 //!
 //! A server that says nothing may authorize until its last answered beat was sent +
 //! [`limits::HEARTBEAT_TTL`]. The database knows of each beat from a moment that is not earlier; so

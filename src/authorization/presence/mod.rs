@@ -2,10 +2,10 @@
 //!
 //! A barrier is a number that is taken and announced after a change was committed; `everywhere`
 //! waits until every server that may authorize has heard it. Here is the other side: this server
-//! notes each barrier that its listener brings and says so with a beat of its own, at once. The beat
-//! is also the second way: it brings the number of the last barrier, and a listener that does not
-//! catch up with it is cut or has fallen silent, so that this server drops everything it holds in
-//! memory, which is as good as having heard.
+//! notes each barrier that its listener brings and says so with a beat of its own, at once. The
+//! beat is also the second way: it brings the number of the last barrier, and a listener that does
+//! not catch up with it is cut or has fallen silent, so that this server drops everything it holds
+//! in memory, which is as good as having heard.
 //!
 //! | what | it takes |
 //! |---|---|
@@ -129,10 +129,10 @@ impl Authorizer {
     /// What must be so before a beat's answer lets this server authorize for longer.
     ///
     /// Every change that barrier `last` stands for is dropped from memory. And a server whose
-    /// deadline has passed drops everything, whatever `last` says: somebody may have stopped waiting
-    /// for it after this beat read `last` and before the beat was committed. While the deadline has
-    /// not passed nobody has, since what the database knows of a beat is never earlier than what
-    /// this server knows of it.
+    /// deadline has passed drops everything, whatever `last` says: somebody may have stopped
+    /// waiting for it after this beat read `last` and before the beat was committed. While the
+    /// deadline has not passed nobody has, since what the database knows of a beat is never earlier
+    /// than what this server knows of it.
     async fn catch_up(&self, last: i64) {
         let behind = last > self.heard.number() && !self.heard.catches_up(last).await;
         if behind {
