@@ -4,48 +4,40 @@
 //! ([`super::grant`]). All of it from memory but for the first touch of a key, an account, a
 //! discounted price or a lease.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use rust_decimal::Decimal;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Held,
-    checks::{self, Bound},
+    Held, checks,
     current::with_what_holds,
-    decision::{Decision, Denial, Grant, Reason, Request, Warning},
+    decision::{Decision, Denial, Grant, Request, Warning},
     error::AuthorizationError,
-    grant::{GrantClaims, GrantSigner, after, milliseconds},
+    grant::{GrantSigner, after},
     guard::Guard,
     heartbeat::Heartbeat,
-    holdings::{Reservation, Reserved},
     leases::{Leases, RenewalQueue, Upkeep, Waited},
     lifetime::Lifetime,
     limits,
     pool::PoolKey,
     presence::Heard,
-    slot::{Shortage, Slot},
-    store::{self, PoolView},
-    validate,
+    reserving::passed_budgets,
+    slot::Slot,
+    store, validate,
 };
 use crate::{
     accounts::{
-        account::AccountRecord,
-        budgets::{self, period::BudgetPeriod},
-        directory::Directory,
-        key,
-        keys::record::KeyRecord,
+        account::AccountRecord, budgets, directory::Directory, key, keys::record::KeyRecord,
     },
     catalog::{
         book::{PriceBook, Resolution},
         model::Model,
-        rating,
         version::PricedModel,
     },
     clock,
-    ids::{AccountId, AuthorizationId, InstanceId, moment_of},
+    ids::{AccountId, AuthorizationId, InstanceId},
     money::Amount,
     tasks::Tasks,
     telemetry::metrics::AuthorizationMetrics,
@@ -68,16 +60,16 @@ pub struct Authorizer {
 }
 
 /// Who asks and for what, once the checks in memory have passed.
-struct Asked<'a> {
-    request: &'a Request,
-    key: Arc<KeyRecord>,
-    account: Arc<AccountRecord>,
-    model: Arc<Model>,
-    priced: Arc<PricedModel>,
+pub(super) struct Asked<'a> {
+    pub(super) request: &'a Request,
+    pub(super) key: Arc<KeyRecord>,
+    pub(super) account: Arc<AccountRecord>,
+    pub(super) model: Arc<Model>,
+    pub(super) priced: Arc<PricedModel>,
     /// Where its cost is held, in the order in which the checks go: budgets, then funds.
-    pools: Vec<PoolKey>,
+    pub(super) pools: Vec<PoolKey>,
     /// It is far from the key's usual, and only flagged.
-    spike: Option<Warning>,
+    pub(super) spike: Option<Warning>,
 }
 
 /// A check's refusal, or a call that failed.
@@ -291,165 +283,12 @@ impl Authorizer {
         Ok(priced.ok_or_else(|| checks::unpriced(model, account))?)
     }
 
-    /// Holds the funds, waiting for the database where the lease does not cover them.
-    async fn reserve(&self, slot: &Arc<Slot>, asked: &Asked<'_>, mut bound: Bound) -> Granted {
-        let deadline = clock::since_boot() + limits::LEASE_WAIT;
-        let mut renewed = false;
-        loop {
-            let held = Arc::new(self.hold(asked, bound)?);
-            let (at, free) = match self.try_reserve(slot, asked, &held)? {
-                Tried::Held => return Ok(held.grant.clone()),
-                Tried::Again(earlier) => return same(&earlier, asked.request),
-                Tried::Short { at, free } => (at, free),
-            };
-            let reducible = asked.request.allow_reduced_output;
-            let floor = if reducible { bound.least } else { bound.amount };
-            let shortage = slot.lock().shortage(&asked.pools, floor, at);
-            // While the others may still give back, a request waits for all that it asked for.
-            let is_recalling = matches!(shortage, Shortage::Recalling);
-            let is_final = matches!(shortage, Shortage::Final(..));
-            if reducible
-                && (is_final || (renewed && !is_recalling))
-                && let Some(smaller) = fitting(asked, bound, free)
-            {
-                bound = smaller;
-                continue;
-            }
-            if let Shortage::Final(pool, view) = shortage {
-                let lacking = Lacking { pool, view: &view, needed: bound.amount, free };
-                return Err(Stop::Denied(self.lacking(&asked.account, lacking)));
-            }
-            // Others may take what was granted for this request; that is no shortage.
-            if at >= deadline
-                || !self.wait(slot, &asked.pools, bound.amount, floor, is_recalling).await
-            {
-                return Err(AuthorizationError::Unavailable.into());
-            }
-            renewed = true;
-        }
-    }
-
-    /// Waits for a round of renewals; whether the database answered it.
-    pub(super) async fn wait(
-        &self,
-        slot: &Arc<Slot>,
-        pools: &[PoolKey],
-        need: Amount,
-        floor: Amount,
-        is_recalling: bool,
-    ) -> bool {
-        if is_recalling {
-            tokio::time::sleep(limits::RECALL_POLL).await;
-        }
-        self.leases.wait(slot, pools, need, floor).await == Waited::Renewed
-    }
-
-    /// The denial for a pool that does not cover a request.
-    pub(super) fn lacking(&self, account: &AccountRecord, lacking: Lacking<'_>) -> Box<Denial> {
-        let Lacking { pool, view, needed, free } = lacking;
-        let currency = account.currency;
-        match (pool, view) {
-            (PoolKey::Budget(BudgetPeriod { budget, start }), PoolView::Budget(view)) => {
-                let budget = account.budgets.iter().find(|one| one.budget_id == budget);
-                let scope = budget.map_or_else(
-                    || format!("account {}", account.handle),
-                    |budget| budget.target.scope(&account.handle),
-                );
-                let (now, needed) = (self.heartbeat.database_now(), (needed, currency));
-                let budget = budget.map(|budget| (budget, start));
-                Denial::of_budget(scope, budget, needed, free, view, now)
-            }
-            (_, PoolView::Budget(_)) => {
-                let funds = store::FundsView::default();
-                Denial::of_funds(&account.handle, currency, needed, free, &funds)
-            }
-            (_, PoolView::Funds(funds)) => {
-                Denial::of_funds(&account.handle, currency, needed, free, funds)
-            }
-        }
-    }
-
-    fn try_reserve(
-        &self,
-        slot: &Arc<Slot>,
-        asked: &Asked<'_>,
-        held: &Arc<Held>,
-    ) -> Result<Tried, Stop> {
-        let claims = &held.grant.claims;
-        let request_id = &asked.request.request_id;
-        let reservation = Reservation {
-            amount: claims.reserved,
-            pools: asked.pools.clone(),
-            expires_at: claims.expires_at,
-            covered_until: claims.covered_until(),
-            request: (!request_id.is_empty()).then(|| (claims.key_id, request_id.clone())),
-            grant: Arc::clone(held),
-        };
-        let at = clock::since_boot();
-        let mut state = slot.lock();
-        self.still_allowed()?;
-        self.still_current(&asked.key, &asked.account)?;
-        state.touch(&asked.pools, at);
-        let now = self.heartbeat.database_now();
-        match state.holdings.reserve(claims.authorization_id, reservation, now) {
-            Reserved::Held => {
-                if state.spent(&asked.pools, claims.reserved, at) {
-                    self.leases.renew(slot, &mut state);
-                }
-                Ok(Tried::Held)
-            }
-            Reserved::Again(earlier) => Ok(Tried::Again(earlier)),
-            Reserved::Short => Ok(Tried::Short { at, free: state.free(&asked.pools) }),
-            Reserved::Full => Err(Stop::Denied(too_many(&asked.account.handle))),
-        }
-    }
-
     /// Asked once more after the expiry was fixed and before anything is held: the request may have
     /// waited beyond the heartbeat's deadline, or the whole server may have slept. Whatever happens
     /// after this, the expiry is within one lifetime of that deadline, for which the others keep a
     /// silent server's leases.
     pub(super) fn still_allowed(&self) -> Result<(), AuthorizationError> {
         if self.heartbeat.allows() { Ok(()) } else { Err(AuthorizationError::Unavailable) }
-    }
-
-    fn hold(&self, asked: &Asked<'_>, bound: Bound) -> Result<Held, Stop> {
-        let request = asked.request;
-        let authorization_id = AuthorizationId::generate();
-        let authorized_at = moment_of(authorization_id.0).unwrap_or_else(clock::now);
-        let claims = GrantClaims {
-            authorization_id,
-            issuer: self.instance,
-            account_id: asked.account.account_id,
-            key_id: asked.key.key_id,
-            tier: asked.key.tier,
-            model_id: asked.model.model_id,
-            model: asked.model.name.clone(),
-            currency: asked.account.currency,
-            price_version: asked.priced.version,
-            reserved: bound.amount,
-            budgets: budgets_of(&asked.pools),
-            input_tokens: request.input_tokens,
-            max_output_tokens: bound.max_output_tokens,
-            authorized_at,
-            expires_at: self.expiry(),
-            grace_ms: milliseconds(self.lifetime.grace),
-            request_id: request.request_id.clone(),
-            end_user: request.end_user.clone(),
-            labels: request.labels.clone(),
-        };
-        let grant = Grant {
-            token: self.signer.sign(&claims)?,
-            route: asked.model.route,
-            reduced: bound.reduced,
-            warnings: asked.spike.iter().cloned().collect(),
-            claims,
-        };
-        Ok(Held {
-            grant,
-            priced: Arc::clone(&asked.priced),
-            asked_output: request.max_output_tokens,
-            adopted: false,
-        })
     }
 
     /// The end of a grant made now, by the database's clock.
@@ -513,47 +352,8 @@ impl Authorizer {
     }
 }
 
-/// How an attempt to hold funds ended.
-pub(super) enum Tried {
-    Held,
-    Again(Arc<Held>),
-    Short { at: Duration, free: Amount },
-}
-
-/// A pool that does not cover a request.
-pub(super) struct Lacking<'a> {
-    pub(super) pool: PoolKey,
-    pub(super) view: &'a PoolView,
-    pub(super) needed: Amount,
-    pub(super) free: Amount,
-}
-
-/// A warning for each soft budget whose limit is passed now.
-fn passed_budgets(slot: &Slot, asked: &Asked<'_>) -> Vec<Warning> {
-    // Nearly all accounts have none; those need not take the lock again.
-    if asked.account.budgets.iter().all(|budget| budget.hard) {
-        return Vec::new();
-    }
-    let passed = slot.lock().passed(&asked.pools);
-    let account = &asked.account;
-    let warning = |(period, limit, used): (BudgetPeriod, Decimal, Decimal)| {
-        let budget = account.budgets.iter().find(|one| one.budget_id == period.budget)?;
-        let scope = budget.target.scope(&account.handle);
-        Some(Warning::of_budget(scope, budget, account.currency, limit, used))
-    };
-    passed.into_iter().filter_map(warning).collect()
-}
-
-fn budgets_of(pools: &[PoolKey]) -> Vec<BudgetPeriod> {
-    let budget = |pool: &PoolKey| match pool {
-        PoolKey::Budget(period) => Some(*period),
-        PoolKey::Funds => None,
-    };
-    pools.iter().filter_map(budget).collect()
-}
-
 /// The grant of the same request again; another content under its id is refused.
-fn same(held: &Held, request: &Request) -> Granted {
+pub(super) fn same(held: &Held, request: &Request) -> Granted {
     let claims = &held.grant.claims;
     if claims.model != request.model
         || claims.input_tokens != request.input_tokens
@@ -563,29 +363,6 @@ fn same(held: &Held, request: &Request) -> Granted {
         return Err(AuthorizationError::RequestIdReused(id).into());
     }
     Ok(held.grant.clone())
-}
-
-/// The same request with as much output as these funds cover; `None` when that is none at all.
-fn fitting(asked: &Asked<'_>, bound: Bound, free: Amount) -> Option<Bound> {
-    let (price, input) = (&asked.priced.price, asked.request.input_tokens);
-    let margin = checks::input_margin();
-    let fits = rating::affordable_output(price, input, margin, free).ok().flatten()?;
-    if fits == 0 || fits >= bound.max_output_tokens {
-        return None;
-    }
-    let amount = rating::ceiling(price, input, fits, margin).ok()?;
-    Some(Bound { max_output_tokens: fits, amount, least: bound.least, reduced: true })
-}
-
-fn too_many(handle: &str) -> Box<Denial> {
-    let message = format!(
-        "account {handle} has {} requests under way on this server; record the usage of those that          have ended",
-        limits::MAX_OUTSTANDING
-    );
-    let mut denial = Denial::new(Reason::RateLimited, format!("account {handle}"), message);
-    denial.limit = Some(limits::MAX_OUTSTANDING.to_string());
-    denial.retry_after = Some(limits::RETRY_WHEN_FULL);
-    denial
 }
 
 async fn signer(database: &PgPool) -> Result<GrantSigner, AuthorizationError> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{
     Held,
-    authorizer::{Authorizer, Granted, Lacking, Stop, Tried, decided},
+    authorizer::{Authorizer, Granted, Stop, decided},
     checks,
     current::with_what_holds,
     decision::{Decision, Grant},
@@ -13,6 +13,7 @@ use super::{
     grant::{GrantClaims, GrantError, milliseconds},
     holdings::{Reservation, Reserved},
     limits,
+    reserving::{Lacking, Tried},
     slot::{Shortage, Slot},
     store, validate,
 };
@@ -140,7 +141,7 @@ impl Authorizer {
             }
             if let Shortage::Final(pool, view) = shortage {
                 let lacking = Lacking { pool, view: &view, needed: rise, free };
-                return Err(Stop::Denied(self.lacking(customer.1, lacking)));
+                return Err(Stop::Denied(self.lacking(customer.1, &lacking)));
             }
             let floor = if reducible { Amount::ZERO } else { rise };
             if at >= deadline || !self.wait(slot, &pools, rise, floor, is_recalling).await {

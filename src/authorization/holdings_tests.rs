@@ -274,7 +274,7 @@ impl Database {
     }
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Step {
     Authorize {
         server: usize,
@@ -345,6 +345,9 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// A renewal on its way, and its answer where it has reached the database.
+type UnderWay = (PoolKey, Renewal, Option<Answer>);
+
 /// A grant that a gateway holds.
 struct Open {
     id: AuthorizationId,
@@ -362,7 +365,7 @@ struct World {
     /// What one server settled of another's grants and that one has not read yet.
     foreign: Vec<(usize, AuthorizationId, i64)>,
     /// By server: renewals under way, and their answers where they have reached the database.
-    under_way: [Option<Vec<(PoolKey, Renewal, Option<Answer>)>>; 3],
+    under_way: [Option<Vec<UnderWay>>; 3],
     sequence: i64,
     /// Charged beyond a reservation's cover, by pool.
     uncovered: HashMap<PoolKey, i64>,

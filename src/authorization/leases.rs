@@ -218,6 +218,7 @@ impl Leases {
                         state.end(asked, lease, clock::since_boot());
                     }
                 }
+                state.ended();
                 state.started
             };
             let failed = outcome != Outcome::Done;
@@ -333,7 +334,11 @@ impl Leases {
             for slot in batch {
                 // What it would have given back stays leased, and is told with the next renewal.
                 self.begin(slot, clock::since_boot());
-                let number = slot.lock().started;
+                let number = {
+                    let mut state = slot.lock();
+                    state.ended();
+                    state.started
+                };
                 slot.rounds.send_modify(|round| *round = Round { number, failed: true });
             }
             return;
@@ -358,8 +363,8 @@ impl Leases {
         for slot in self.all() {
             let account = directory.cached_account(slot.account);
             let mut state = slot.lock();
-            let leases = state.holdings.pools().filter(|(_, pool)| pool.leased().is_positive());
-            leased += i64::try_from(leases.count()).unwrap_or(i64::MAX);
+            let held = state.holdings.pools().filter(|(_, pool)| pool.leased().is_positive());
+            leased += i64::try_from(held.count()).unwrap_or(i64::MAX);
             outstanding += i64::try_from(state.holdings.count()).unwrap_or(i64::MAX);
             let mut needed = state.needs_upkeep(at);
             if let Some(account) = account {

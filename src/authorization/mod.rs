@@ -36,6 +36,7 @@ pub mod limits;
 pub mod pool;
 pub mod presence;
 pub mod reservations;
+mod reserving;
 mod slot;
 mod store;
 mod validate;

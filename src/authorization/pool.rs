@@ -222,7 +222,9 @@ struct Spending {
 impl Spending {
     fn add(&mut self, amount: Amount, at: Duration) {
         self.total = self.faded(at).saturating_add(amount.decimal());
-        self.at = self.at.max(at);
+        // By whole milliseconds, as it fades: what is cut off here would never fade.
+        let passed = at.saturating_sub(self.at).as_millis().to_u64().unwrap_or(u64::MAX);
+        self.at = self.at.saturating_add(Duration::from_millis(passed));
     }
 
     /// What will be spent within [`limits::LEASE_HORIZON`] if it goes on as it did.

@@ -69,6 +69,8 @@ pub(super) struct SlotState {
     standings: BTreeMap<PoolKey, Standing>,
     pub(super) started: u64,
     pub(super) queued: bool,
+    /// A round that has begun and not ended: what it brings is waited for before the next.
+    is_renewing: bool,
     pub(super) give_back: bool,
     /// Until when nothing is leased ahead: another server has asked for what is not used.
     frugal_until: Duration,
@@ -131,7 +133,7 @@ impl SlotState {
 
     /// Counts what was reserved, and says whether a lease should be renewed in the background.
     pub(super) fn spent(&mut self, pools: &[PoolKey], amount: Amount, at: Duration) -> bool {
-        let frugal = at < self.frugal_until;
+        let frugal = at < self.frugal_until || self.is_renewing;
         let mut runs_dry = false;
         for key in pools {
             let pool = self.holdings.pool_mut(*key);
@@ -185,6 +187,7 @@ impl SlotState {
         mut next_sequence: impl FnMut() -> i64,
     ) -> Vec<PoolRenewal> {
         self.queued = false;
+        self.is_renewing = true;
         self.started += 1;
         let give_back = std::mem::take(&mut self.give_back);
         let frugal = at < self.frugal_until;
@@ -209,8 +212,14 @@ impl SlotState {
         renewals
     }
 
+    /// The round is over, however it ended.
+    pub(super) const fn ended(&mut self) {
+        self.is_renewing = false;
+    }
+
     /// Nothing was renewed and nothing has changed: those who waited wait on.
     pub(super) fn restore(&mut self, renewals: &[PoolRenewal]) {
+        self.ended();
         for PoolRenewal { key, renewal, .. } in renewals {
             self.give_back |= renewal.give_back;
             let pool = self.holdings.pool_mut(*key);

@@ -34,14 +34,17 @@ use crate::{
     telemetry::metrics::AuthorizationMetrics,
 };
 
+/// The norms of a lineage, as all its requests share them.
+type Shared = Arc<Mutex<Norms>>;
+
 /// The guards of all keys on this server.
 #[derive(Debug)]
 pub(super) struct Guard {
     pool: PgPool,
     rates: RateLimits<BootClock>,
-    norms: Cache<KeyId, Arc<Mutex<Norms>>>,
+    norms: Cache<KeyId, Shared>,
     /// What has been learned since it was last written down.
-    learned: Mutex<HashMap<KeyId, (AccountId, Arc<Mutex<Norms>>)>>,
+    learned: Mutex<HashMap<KeyId, (AccountId, Shared)>>,
     metrics: AuthorizationMetrics,
 }
 
@@ -119,7 +122,7 @@ impl Guard {
 
     /// From memory, or else from the database; `None` while that does not answer: a guard without a
     /// norm lets everything pass.
-    async fn norms_of(&self, key: &KeyRecord) -> Option<Arc<Mutex<Norms>>> {
+    async fn norms_of(&self, key: &KeyRecord) -> Option<Shared> {
         let (account, lineage) = (key.account_id, key.lineage);
         let load = async {
             let found = store::norms(&self.pool, account, lineage).await?;

@@ -159,7 +159,7 @@ where
         if !slot.as_ref().is_some_and(is_current) {
             let fresh = Bucket::new(limit, servers, &self.clock);
             *slot = Some(match slot.take() {
-                Some(old) => fresh.as_full_as(&old),
+                Some(old) => fresh.filled_like(&old),
                 None => fresh,
             });
         }
@@ -184,7 +184,7 @@ where
         Self { limit, servers, burst, period, owed: None, spare: false, limiter }
     }
 
-    fn as_full_as(mut self, old: &Self) -> Self {
+    fn filled_like(mut self, old: &Self) -> Self {
         let left = match old.limiter.check() {
             Ok(state) => u64::from(state.remaining_burst_capacity()) + 1,
             Err(_) => 0,

@@ -31,7 +31,7 @@ pub(super) async fn norms(
     Ok(Some(norms))
 }
 
-// Of two servers that write a lineage's norms the last one stands: both describe the same usual.
+// Of two servers that write a lineage's norms, the one that has seen more requests knows better.
 const WRITE: &str = "
     INSERT INTO key_norms (account_id, lineage, request_norm, request_samples, minute_norm,
                            minute_samples)
@@ -39,7 +39,8 @@ const WRITE: &str = "
     ON CONFLICT (account_id, lineage) DO UPDATE
        SET request_norm = excluded.request_norm, request_samples = excluded.request_samples,
            minute_norm = excluded.minute_norm, minute_samples = excluded.minute_samples,
-           updated_at = clock_timestamp()";
+           updated_at = clock_timestamp()
+     WHERE key_norms.request_samples <= excluded.request_samples";
 
 /// Writes norms down.
 pub(super) async fn write_norms(
