@@ -117,6 +117,16 @@ impl ServerProcess {
         self.child.wait().unwrap();
     }
 
+    /// Stops it in the middle of whatever it does, as a laptop that is closed.
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
     /// Waits for its end.
     pub(crate) async fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;

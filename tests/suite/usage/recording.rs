@@ -34,6 +34,18 @@ async fn usage_is_charged_at_the_price_it_was_authorized_at() {
 }
 
 #[tokio::test]
+async fn a_stream_that_its_client_aborted_is_charged_what_was_reported_and_no_more() {
+    let world = World::open().await;
+    let grant = world.grant().await;
+    let mut aborted = usage(&grant.token, 1_000, 7);
+    aborted.outcome = proto::Outcome::ClientAborted.into();
+    let recorded = world.record(aborted).await.unwrap();
+    assert_eq!((charged(&recorded), overrun(&recorded)), ("0.01007", "0"));
+    assert_eq!(world.funds().await, "99.98993");
+    assert_eq!(world.reservations().await, 0);
+}
+
+#[tokio::test]
 async fn a_replay_returns_the_first_answer_and_a_conflict_names_its_field() {
     let world = World::open().await;
     let grant = world.grant().await;
