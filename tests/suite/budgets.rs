@@ -9,7 +9,7 @@ use tollgate::{
     identity::Role,
     proto::{
         Budget, BudgetEnforcement, BudgetPeriod, DeleteBudgetRequest, DenialReason,
-        GetBalanceRequest, IssueKeyRequest, ListBudgetsRequest, ReverseUsageRequest,
+        GetBalanceRequest, IssueKeyRequest, KeyLimits, ListBudgetsRequest, ReverseUsageRequest,
         RotateKeyRequest, SetBudgetRequest, Tier, WarningReason, authorize_response::Decision,
     },
 };
@@ -188,7 +188,7 @@ async fn another_limit_keeps_what_was_spent_and_holds_on_every_server_at_once() 
 async fn a_rotated_key_and_its_successor_have_one_budget() {
     let world = World::start().await;
     world.startup("acme", "10").await;
-    let (old, key) = world.issue("acme", Tier::Standard, Default::default()).await;
+    let (old, key) = world.issue("acme", Tier::Standard, KeyLimits::default()).await;
     let of_key = SetBudgetRequest {
         key_id: old.key_id.clone(),
         ..a_budget("acme", BudgetPeriod::Day, "0.05")

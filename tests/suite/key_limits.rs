@@ -242,8 +242,8 @@ async fn every_field_of_a_key_comes_back_and_a_rotation_keeps_them() {
         .await
         .unwrap();
     assert_eq!(lineages, [key.key_id]);
-    let list = ListKeysRequest { account: "acme".to_owned(), ..ListKeysRequest::default() };
-    let listed = world.client.keys().list_keys(list).await.unwrap().into_inner().keys;
+    let all_keys = ListKeysRequest { account: "acme".to_owned(), ..ListKeysRequest::default() };
+    let listed = world.client.keys().list_keys(all_keys).await.unwrap().into_inner().keys;
     assert!(listed.iter().all(|key| key.project == "search" && key.limits == Some(limits.clone())));
 }
 
