@@ -316,3 +316,7 @@ impl Standing {
         at < self.short_until && more.decimal() > self.view.available()
     }
 }
+
+#[cfg(test)]
+#[path = "slot_tests.rs"]
+mod tests;

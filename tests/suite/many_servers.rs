@@ -11,8 +11,9 @@ use tollgate::{
     cli::client::Client,
     identity::Role,
     proto::{
-        ExtendAuthorizationRequest, GetBalanceRequest, Grant, KeyLimits, Tier,
-        authorize_response::Decision, extend_authorization_response::Decision as Extended,
+        Budget, BudgetEnforcement, BudgetPeriod, ExtendAuthorizationRequest, GetBalanceRequest,
+        Grant, KeyLimits, SetBudgetRequest, Tier, authorize_response::Decision,
+        extend_authorization_response::Decision as Extended,
     },
 };
 use tonic::{Code, Status};
@@ -21,7 +22,7 @@ use crate::harness::{
     postgres::{fresh_database, url_of},
     process::{ServerProcess, reachable_directory},
     server::{SECRET, connect, token},
-    world::{authorize, decimal, issue, publish, record, request, startup, verify},
+    world::{authorize, decimal, issue, publish, record, request, startup, usd, verify},
 };
 
 const CLIENTS: usize = 64;
@@ -51,6 +52,10 @@ fn cents(number: usize) -> Decimal {
 
 impl Fleet {
     async fn start(servers: usize, requests: usize) -> Self {
+        Self::limited(servers, requests, Limit::Funds).await
+    }
+
+    async fn limited(servers: usize, requests: usize, limit: Limit) -> Self {
         let options = fresh_database().await;
         let url = url_of(&options);
         let directory = reachable_directory();
@@ -67,7 +72,7 @@ impl Fleet {
         }
         let client = gateways[0].clone();
         publish(&client).await;
-        let key = fund(&client, requests).await;
+        let key = fund(&client, requests, limit).await;
         let database = PgPoolOptions::new().max_connections(2).connect_lazy_with(options);
         Self { servers, gateways, client, database, key, _directory: directory }
     }
@@ -99,10 +104,14 @@ impl Fleet {
         sqlx::query_scalar(leases).fetch_one(&self.database).await.unwrap()
     }
 
+    /// What is left of what limits the account: its budget, if it has one, or its credits.
     async fn credits(&self) -> Decimal {
         let asked = GetBalanceRequest { account: "acme".to_owned() };
-        let balance = self.client.credits().get_balance(asked).await.unwrap().into_inner().balance;
-        decimal(balance.unwrap().credits.as_ref())
+        let found = self.client.credits().get_balance(asked).await.unwrap().into_inner();
+        let left =
+            |budget: &Budget| decimal(budget.limit.as_ref()) - decimal(budget.spent.as_ref());
+        let credits = decimal(found.balance.unwrap().credits.as_ref());
+        found.budgets.first().map_or(credits, left)
     }
 
     /// Nothing was charged beyond the funds or what was authorized, and the books agree.
@@ -116,15 +125,34 @@ impl Fleet {
     }
 
     async fn rename_heartbeat(&self, from: &str, to: &str) {
-        let rename = format!("ALTER FUNCTION {from}(uuid) RENAME TO {to}");
+        let rename = format!("ALTER FUNCTION {from} RENAME TO {to}");
         sqlx::raw_sql(sqlx::AssertSqlSafe(rename)).execute(&self.database).await.unwrap();
     }
 }
 
-/// An account with funds for so many requests, and a key of it. What else may be the limit, such as
-/// a budget below larger funds, goes here.
-async fn fund(client: &Client, requests: usize) -> String {
-    startup(client, "acme", &cents(2 * requests).to_string()).await;
+/// What ends an account's requests.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Limit {
+    Funds,
+    /// A budget of the month, below funds for twice as many.
+    Budget,
+}
+
+/// An account that may make so many requests, and a key of it.
+async fn fund(client: &Client, requests: usize, limit: Limit) -> String {
+    let all = cents(2 * requests);
+    let funds = if limit == Limit::Budget { all * Decimal::TWO } else { all };
+    startup(client, "acme", &funds.to_string()).await;
+    if limit == Limit::Budget {
+        let budget = SetBudgetRequest {
+            account: "acme".to_owned(),
+            period: BudgetPeriod::Month.into(),
+            enforcement: BudgetEnforcement::Hard.into(),
+            limit: usd(&all.to_string()),
+            ..SetBudgetRequest::default()
+        };
+        client.budgets().set_budget(budget).await.unwrap();
+    }
     issue(client, "acme", Tier::Standard, KeyLimits::default()).await.1
 }
 
@@ -178,9 +206,9 @@ impl Customer {
     }
 }
 
-async fn funds_for_so_many_serve_exactly_so_many(servers: usize) {
+async fn so_many_may_be_served_and_exactly_so_many_are(servers: usize, limit: Limit) {
     let requests = 600;
-    let fleet = Fleet::start(servers, requests).await;
+    let fleet = Fleet::limited(servers, requests, limit).await;
     let served = fleet.serve(CLIENTS).await;
     fleet.never_one_too_many(served, requests).await;
     assert_eq!(served, requests, "funds were left that nobody could spend");
@@ -188,12 +216,17 @@ async fn funds_for_so_many_serve_exactly_so_many(servers: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_servers_serve_exactly_as_many_as_there_are_funds_for() {
-    funds_for_so_many_serve_exactly_so_many(2).await;
+    so_many_may_be_served_and_exactly_so_many_are(2, Limit::Funds).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_servers_serve_exactly_as_many_as_there_are_funds_for() {
-    funds_for_so_many_serve_exactly_so_many(3).await;
+    so_many_may_be_served_and_exactly_so_many_are(3, Limit::Funds).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_servers_serve_exactly_as_many_as_a_budget_allows() {
+    so_many_may_be_served_and_exactly_so_many_are(3, Limit::Budget).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

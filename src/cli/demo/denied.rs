@@ -8,15 +8,15 @@ use super::{
 use crate::{
     accounts::key::{ApiKey, Tier},
     cli::{
-        args::new_idempotency_key,
+        args::{money, new_idempotency_key},
         authorization::denial_reason,
         client::Client,
         error::CliError,
         output::{Table, Value, text},
     },
     proto::{
-        CancelAuthorizationRequest, Denial, DenialReason, ResumeAccountRequest,
-        SuspendAccountRequest,
+        BudgetEnforcement, BudgetPeriod, CancelAuthorizationRequest, Denial, DenialReason,
+        ResumeAccountRequest, SetBudgetRequest, SuspendAccountRequest,
     },
 };
 
@@ -99,6 +99,8 @@ pub(super) async fn run(client: &Client, world: &World, stage: &mut Stage) -> Re
         let denial = denied(what, authorize(client, ask).await?)?;
         row(&mut table, what, &denial, reason)?;
     }
+    let denial = beyond_the_budget(client, world).await?;
+    row(&mut table, "beyond the key's daily budget", &denial, DenialReason::BudgetExceeded)?;
     let denial = beyond_the_limit(client, world).await?;
     row(&mut table, "beyond the credit limit", &denial, DenialReason::CreditLimitExceeded)?;
     let denial = while_suspended(client, world).await?;
@@ -126,6 +128,28 @@ fn row(
         text(&denial.message),
     ]);
     Ok(())
+}
+
+/// A key with ten cents a day, which one long request passes.
+async fn beyond_the_budget(client: &Client, world: &World) -> Result<Denial, CliError> {
+    let budget = SetBudgetRequest {
+        account: world.startup.clone(),
+        key_id: world.budgeted_key_id.clone(),
+        period: BudgetPeriod::Day.into(),
+        enforcement: BudgetEnforcement::Hard.into(),
+        limit: Some(money("0.10", "USD")),
+        idempotency_key: new_idempotency_key(),
+        ..SetBudgetRequest::default()
+    };
+    client.budgets().set_budget(budget).await?;
+    let ask = Ask {
+        api_key: &world.budgeted_key,
+        model: "gpt-4o",
+        input_tokens: 4_000,
+        max_output_tokens: 8_000,
+        allow_reduced: false,
+    };
+    denied("beyond the key's daily budget", authorize(client, ask).await?)
 }
 
 /// Two long requests at once are more than the enterprise may owe; the first is cancelled then.

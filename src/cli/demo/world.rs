@@ -48,6 +48,9 @@ pub(super) struct World {
     pub(super) thrifty_key: String,
     /// A key of the startup that was revoked.
     pub(super) revoked_key: String,
+    /// Of the startup; its budget is set when the demo comes to it.
+    pub(super) budgeted_key: String,
+    pub(super) budgeted_key_id: String,
 }
 
 /// Makes all of it.
@@ -74,6 +77,8 @@ pub(super) async fn build(client: &Client, stage: &mut Stage) -> Result<World, C
         issue(client, &startup, "production", Tier::Standard, everything()).await?;
     let (narrow_key, _) = issue(client, &startup, "narrow", Tier::Standard, narrow).await?;
     let (thrifty_key, _) = issue(client, &startup, "thrifty", Tier::Standard, thrifty).await?;
+    let (budgeted_key, budgeted_key_id) =
+        issue(client, &startup, "intern", Tier::Standard, everything()).await?;
     let (revoked_key, revoked_id) =
         issue(client, &startup, "leaked", Tier::Standard, everything()).await?;
     let (enterprise_key, _) =
@@ -93,6 +98,8 @@ pub(super) async fn build(client: &Client, stage: &mut Stage) -> Result<World, C
         narrow_key,
         thrifty_key,
         revoked_key,
+        budgeted_key,
+        budgeted_key_id,
     };
     stage.show(world.table())?;
     Ok(world)
@@ -232,6 +239,7 @@ impl World {
             (&self.startup, "production", "all standard models", prepaid.as_str()),
             (&self.startup, "narrow", "deepseek-ai/*, 8,000 tokens at most", "the same"),
             (&self.startup, "thrifty", "$0.01 for a request at most", "the same"),
+            (&self.startup, "intern", "all standard models, $0.10 a day", "the same"),
             (&self.startup, "leaked", "nothing: revoked", "the same"),
             (&self.enterprise, "production", "all models, Pro/ too", "invoice, up to $2.50"),
         ];
@@ -252,6 +260,8 @@ impl World {
   ENTERPRISE_KEY={enterprise_key}
 
   tollgate balance {startup} {enterprise}
+  tollgate budget set {startup} 5 --per month --soft
+  tollgate budget list {startup}
   tollgate credit top-up {startup} 20 --method wire --reference 'transfer 7'
   tollgate authorization authorize --key $STARTUP_KEY --model gpt-4o --input 1200 --max-output 400
   tollgate model compare --tokens 5M deepseek-ai/DeepSeek-V4-Flash gpt-4o

@@ -1,0 +1,132 @@
+use super::*;
+use crate::{
+    accounts::budgets::{Target, period::Period},
+    authorization::store::{BudgetView, FundsView},
+    ids::BudgetId,
+};
+
+const NOW: Duration = Duration::from_secs(10_000);
+
+fn amount(text: &str) -> Amount {
+    text.parse().unwrap()
+}
+
+fn at(text: &str) -> DateTime<Utc> {
+    text.parse().unwrap()
+}
+
+fn daily() -> Budget {
+    Budget {
+        budget_id: BudgetId::generate(),
+        target: Target::Account,
+        period: Period::Day,
+        hard: true,
+        limit: amount("10"),
+        created_at: at("2026-11-01T00:00:00Z"),
+    }
+}
+
+/// The database's answer to a renewal: so much granted, so much that nobody holds.
+fn answer(asked: &PoolRenewal, granted: &str, available: &str, recalled: bool) -> RenewedLease {
+    let available = available.parse().unwrap();
+    let view = match asked.key {
+        PoolKey::Funds => PoolView::Funds(FundsView { available, ..FundsView::default() }),
+        PoolKey::Budget(_) => PoolView::Budget(BudgetView {
+            hard: true,
+            limit: Decimal::TEN,
+            spent: Decimal::ZERO,
+            leased: Decimal::ZERO,
+            available,
+        }),
+    };
+    RenewedLease {
+        account: asked.account,
+        key: asked.key,
+        lost: false,
+        base: asked.renewal.kept,
+        granted: amount(granted),
+        recalled,
+        reached: false,
+        view,
+    }
+}
+
+/// A round of renewal in which the database answers each pool the same.
+fn renew(state: &mut SlotState, at: Duration, granted: &str, available: &str, recalled: bool) {
+    let mut sequence = 0;
+    let renewals = state.begin(AccountId::generate(), at, || {
+        sequence += 1;
+        sequence
+    });
+    for asked in &renewals {
+        let recalled = recalled && asked.recall;
+        state.end(asked, answer(asked, granted, available, recalled), at);
+    }
+    state.ended();
+}
+
+#[test]
+fn the_next_day_is_leased_from_in_the_last_minute_of_this_one() {
+    let (budget, mut state) = (daily(), SlotState::default());
+    let today = PoolKey::Budget(budget.at(at("2026-11-24T12:00:00Z")));
+    let tomorrow = PoolKey::Budget(budget.at(at("2026-11-25T00:00:00Z")));
+    assert_ne!(today, tomorrow);
+    state.wait_for(&[today], amount("1"), amount("1"));
+    renew(&mut state, NOW, "1", "9", false);
+    state.touch(&[today], NOW);
+    state.spent(&[today], amount("1"), NOW);
+    let budgets = [budget];
+    assert!(!state.prepare(&budgets, at("2026-11-24T23:58:59Z"), NOW));
+    assert!(state.prepare(&budgets, at("2026-11-24T23:59:01Z"), NOW));
+    assert!(!state.prepare(&budgets, at("2026-11-24T23:59:02Z"), NOW), "once is enough");
+    let asked = state.begin(AccountId::generate(), NOW, || 7);
+    let next = asked.iter().find(|one| one.key == tomorrow).expect("it is renewed");
+    assert!(next.renewal.want.is_positive(), "it asks for what is usually spent");
+}
+
+#[test]
+fn a_budget_that_nobody_spends_from_is_not_leased_from_ahead() {
+    let (budget, mut state) = (daily(), SlotState::default());
+    assert!(!state.prepare(&[budget], at("2026-11-24T23:59:01Z"), NOW));
+    assert_eq!(state.holdings.pools().count(), 0);
+}
+
+#[test]
+fn a_shortage_is_final_only_when_the_others_have_had_their_time() {
+    let (mut state, pools) = (SlotState::default(), [PoolKey::Funds]);
+    let need = amount("5");
+    assert!(matches!(state.shortage(&pools, need, NOW), Shortage::Unknown));
+    state.wait_for(&pools, need, need);
+    renew(&mut state, NOW, "0", "1", true);
+    assert!(matches!(state.shortage(&pools, need, NOW), Shortage::Recalling));
+    let later = NOW + limits::RECALL_WAIT;
+    assert!(matches!(state.shortage(&pools, need, later), Shortage::Final(PoolKey::Funds, _)));
+    // In vain: it is not asked for again at once.
+    state.wait_for(&pools, need, need);
+    let asked = state.begin(AccountId::generate(), later, || 9);
+    assert!(!asked[0].recall);
+    // What the others gave back ends it.
+    state.end(&asked[0], answer(&asked[0], "5", "0", false), later);
+    assert!(matches!(state.shortage(&pools, need, later), Shortage::Unknown));
+    assert_eq!(state.free(&pools), need);
+    state.wait_for(&pools, amount("9"), amount("9"));
+    assert!(state.begin(AccountId::generate(), later, || 10)[0].recall);
+}
+
+#[test]
+fn who_is_recalled_gives_back_what_is_free_and_leases_nothing_ahead_for_a_while() {
+    let (mut state, pools) = (SlotState::default(), [PoolKey::Funds]);
+    state.touch(&pools, NOW);
+    state.wait_for(&pools, amount("5"), amount("5"));
+    renew(&mut state, NOW, "5", "5", false);
+    state.spent(&pools, amount("5"), NOW);
+    state.recalled(NOW);
+    let asked = state.begin(AccountId::generate(), NOW, || 2);
+    assert!(asked[0].renewal.give_back && asked[0].renewal.kept.is_zero());
+    assert!(asked[0].renewal.want.is_zero());
+    assert!(state.free(&pools).is_zero(), "what is given back is not used any more");
+    state.end(&asked[0], answer(&asked[0], "0", "10", false), NOW);
+    state.ended();
+    assert!(!state.spent(&pools, amount("1"), NOW), "no renewal ahead of need");
+    assert!(state.spent(&pools, amount("1"), NOW + limits::FRUGAL));
+}
