@@ -167,13 +167,21 @@ BEGIN
                 WHEN asked.floor <= room THEN room
                 ELSE 0
             END;
-            INSERT INTO leases AS l (account_id, budget_id, period_start, instance_id, amount,
-                                     sequence)
-            VALUES (asked.account, asked.budget, asked.start, p_instance, base + granted,
-                    asked.sequence)
-            ON CONFLICT ON CONSTRAINT leases_pkey DO UPDATE
-               SET amount = excluded.amount, sequence = excluded.sequence,
-                   renewed_at = clock_timestamp();
+            IF base + granted = 0 AND asked.budget <> c_funds THEN
+                -- Periods end, and their leases with them. An older renewal that arrives now finds
+                -- nothing that it could keep, and what it were granted would only lie idle.
+                DELETE FROM leases l
+                 WHERE l.account_id = asked.account AND l.budget_id = asked.budget
+                   AND l.period_start = asked.start AND l.instance_id = p_instance;
+            ELSE
+                INSERT INTO leases AS l (account_id, budget_id, period_start, instance_id, amount,
+                                         sequence)
+                VALUES (asked.account, asked.budget, asked.start, p_instance, base + granted,
+                        asked.sequence)
+                ON CONFLICT ON CONSTRAINT leases_pkey DO UPDATE
+                   SET amount = excluded.amount, sequence = excluded.sequence,
+                       renewed_at = clock_timestamp();
+            END IF;
             -- What the others have leased of it.
             IF granted < asked.need AND asked.recall AND leased > old THEN
                 recalled := true;

@@ -78,6 +78,9 @@ impl Cluster {
     }
 }
 
+/// Grants after which the load is one.
+const UNDER_LOAD: u64 = 50;
+
 /// Clients that authorize on all servers, one request after the other.
 struct Load {
     clients: JoinSet<u64>,
@@ -121,6 +124,9 @@ impl Load {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
+        while load.granted.load(Ordering::SeqCst) <= UNDER_LOAD {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         load
     }
 
@@ -135,7 +141,6 @@ impl Load {
             too_late += granted.unwrap();
         }
         let all = self.granted.load(Ordering::SeqCst);
-        assert!(all > 50, "only {all} requests were granted at all");
         assert_eq!(too_late, 0, "of {all} grants so many began after the call had returned");
     }
 }
