@@ -317,19 +317,20 @@ impl Denial {
         let (needed, currency) = needed;
         let resets_at = budget.and_then(|(budget, start)| budget.period.end(start));
         let name = budget.map_or("budget", |(budget, _)| budget_name(budget.period));
-        let remedy = resets_at.map_or_else(
-            || "raise the budget".to_owned(),
-            |at| format!("raise the budget, or wait until {}", at.format("%Y-%m-%d %H:%M UTC")),
-        );
+        let fits_the_next = needed.decimal() <= view.limit;
+        let remedy = match resets_at.filter(|_| fits_the_next) {
+            Some(at) => format!("raise it, or wait until {}", at.format("%Y-%m-%d %H:%M UTC")),
+            None => "raise it, or ask for fewer output tokens".to_owned(),
+        };
+        let whose = if scope == "key" { "this key" } else { scope.as_str() };
         let message = format!(
-            "the {name} of {scope} has {} of {} {currency} left and this request may cost {needed} \
+            "the {name} of {whose} has {} of {} {currency} left and this request may cost {needed} \
              {currency}: {remedy}",
             (view.available.max(Decimal::ZERO) + free.decimal()).normalize(),
             view.limit.normalize(),
         );
         // What other requests hold comes back in part when they are settled.
         let may_come_back = view.available + view.leased >= needed.decimal();
-        let fits_the_next = needed.decimal() <= view.limit;
         let until_reset = resets_at.and_then(|at| (at - now).to_std().ok());
         Box::new(Self {
             limit: Some(view.limit.normalize().to_string()),

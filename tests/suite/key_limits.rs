@@ -5,7 +5,7 @@ use std::time::Duration;
 use tollgate::proto::{
     AuthorizeRequest, DenialReason, IssueKeyRequest, Key, KeyLimits, ListKeysRequest, Model,
     PublishPricesRequest, Rates, RotateKeyRequest, SpikeGuard, SpikeGuardMode, Tier,
-    UpdateKeyRequest, WarningReason,
+    UpdateKeyRequest, WarningReason, authorize_response::Decision,
 };
 use tonic::Code;
 
@@ -282,4 +282,25 @@ async fn a_pattern_allows_the_models_of_one_provider() {
     world.denied(&of("deepseek-ai-copy/DeepSeek-V3.2"), denied).await;
     world.denied(&request(&secret, 1), denied).await;
     assert!(authorize(&world.client, &of("deepseek-ai/DeepSeek-V3.2")).await.is_ok());
+}
+
+#[tokio::test]
+async fn two_servers_share_a_rate_between_them() {
+    let world = World::start().await;
+    let second = TestServer::start_on(world.server.database.clone()).await;
+    let other = all_roles(&second).await;
+    world.startup("acme", "10").await;
+    let limits = KeyLimits { requests_per_minute: 10, ..KeyLimits::default() };
+    let (_, secret) = world.issue("acme", Tier::Standard, limits).await;
+    // Each has beaten and knows of the other.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let mut granted = 0;
+    for client in [&world.client, &other] {
+        while let Decision::Grant(_) = authorize(client, &request(&secret, 1)).await.unwrap() {
+            granted += 1;
+            assert!(granted <= 12, "the limit holds for each server instead of for both");
+        }
+    }
+    // A cell is replenished every twelve seconds at each, which a slow machine may see once.
+    assert!((10..=12).contains(&granted), "{granted}");
 }
