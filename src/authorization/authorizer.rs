@@ -210,7 +210,7 @@ impl Authorizer {
     async fn decide(&self, request: &Request) -> Granted {
         let now = clock::now();
         let (key, account) = self.customer(&request.api_key, now).await?;
-        let slot = self.leases.slot(account.account_id);
+        let slot = self.leases.slot(&account);
         if let Some(held) = self.answered(&slot, &key, request) {
             return same(&held, request);
         }

@@ -7,64 +7,37 @@ use std::collections::HashMap;
 use rust_decimal::{Decimal, prelude::ToPrimitive as _};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    authorizer::Authorizer,
-    limits,
-    pool::{Pool, PoolKey},
-};
-use crate::{
-    ids::AccountId,
-    money::{Amount, Currency},
-};
-
-/// ISO 4217 for no currency: of an account that nobody has asked for since it changed.
-const NONE: &str = "XXX";
-
-/// Currencies of accounts, which never change; as many as there are pools.
-type Currencies = HashMap<AccountId, Currency>;
+use super::{authorizer::Authorizer, limits, pool::PoolKey};
+use crate::money::{Amount, Currency};
 
 impl Authorizer {
     /// Measures each tick until told to stop.
     pub(super) async fn measure_until(&self, stopping: CancellationToken) {
         let mut ticks = tokio::time::interval(limits::EXPOSURE_TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut currencies = Currencies::new();
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
                 () = stopping.cancelled() => return,
             }
-            self.measure(&mut currencies);
+            self.measure();
         }
     }
 
-    fn measure(&self, currencies: &mut Currencies) {
-        let mut at_stake: HashMap<String, (Amount, Amount)> = HashMap::new();
+    fn measure(&self) {
+        let mut at_stake: HashMap<Currency, (Amount, Amount)> = HashMap::new();
         for slot in self.leases.all() {
-            let (leased, free, promised) = {
+            let (leased, free) = {
                 let state = slot.lock();
                 let funds = state.holdings.pool(PoolKey::Funds);
-                let leased = funds.map_or(Amount::ZERO, Pool::leased);
-                let first = state.holdings.reservations().next();
-                let currency =
-                    first.map(|(_, reservation)| reservation.grant.grant.claims.currency);
-                (leased, state.holdings.free(PoolKey::Funds), currency)
+                funds.map_or_else(Default::default, |funds| (funds.leased(), funds.free()))
             };
-            let account = slot.account;
-            let known =
-                currencies.get(&account).copied().or(promised).or_else(|| {
-                    self.directory.cached_account(account).map(|account| account.currency)
-                });
-            if let Some(currency) = known {
-                currencies.insert(account, currency);
-            }
-            let code = known.map_or_else(|| NONE.to_owned(), |known| known.code().to_owned());
-            let (all, reserved) = at_stake.entry(code).or_insert((Amount::ZERO, Amount::ZERO));
+            let (all, reserved) = at_stake.entry(slot.currency).or_default();
             *all = all.saturating_add(leased);
             *reserved = reserved.saturating_add(leased.minus_to_zero(free));
         }
-        for (code, (leased, reserved)) in at_stake {
-            let label = vec![("currency", code)];
+        for (currency, (leased, reserved)) in at_stake {
+            let label = vec![("currency", currency.code().to_owned())];
             self.metrics.leased_amount.get_or_create(&label).set(gauge(leased.decimal()));
             self.metrics.reserved_amount.get_or_create(&label).set(gauge(reserved.decimal()));
         }

@@ -13,7 +13,7 @@ use super::{
     grant::{GrantClaims, GrantError, milliseconds},
     holdings::{Reservation, Reserved},
     limits,
-    reserving::{Lacking, Tried},
+    reserving::Tried,
     slot::{Shortage, Slot},
     store, validate,
 };
@@ -57,7 +57,7 @@ impl Authorizer {
         let account = self.directory.account(claims.account_id).await?;
         let account = account.ok_or_else(checks::unknown)?;
         checks::account(&account)?;
-        let slot = self.leases.slot(claims.account_id);
+        let slot = self.leases.slot(&account);
         let held = match held(&slot, id) {
             Some(held) => held,
             None if claims.issuer == self.instance => {
@@ -126,9 +126,7 @@ impl Authorizer {
                 Tried::Held | Tried::Again(_) => return Ok(raised.grant.clone()),
             };
             let shortage = slot.lock().shortage(&pools, rise, at);
-            let is_recalling = matches!(shortage, Shortage::Recalling);
-            let is_final = matches!(shortage, Shortage::Final(..));
-            if reducible && (is_final || (renewed && !is_recalling)) {
+            if reducible && shortage.allows_less(renewed) {
                 let all = before.reserved.saturating_add(free);
                 let fits = rating::affordable_output(price, before.input_tokens, margin, all);
                 if let Ok(Some(fits)) = fits
@@ -139,12 +137,11 @@ impl Authorizer {
                     continue;
                 }
             }
-            if let Shortage::Final(pool, view) = shortage {
-                let lacking = Lacking { pool, view: &view, needed: rise, free };
-                return Err(Stop::Denied(self.lacking(customer.1, &lacking)));
+            if let Shortage::Final(view) = &shortage {
+                return Err(Stop::Denied(self.lacking(customer.1, view, rise, free)));
             }
             let floor = if reducible { Amount::ZERO } else { rise };
-            if at >= deadline || !self.wait(slot, &pools, rise, floor, is_recalling).await {
+            if at >= deadline || !self.wait(slot, &pools, rise, floor, &shortage).await {
                 return Err(AuthorizationError::Unavailable.into());
             }
             renewed = true;
@@ -158,10 +155,10 @@ impl Authorizer {
         raised: &Arc<Held>,
     ) -> Result<Tried, Stop> {
         let claims = &raised.grant.claims;
-        let id = claims.authorization_id;
+        let (id, pools) = (claims.authorization_id, claims.pools());
         let reservation = Reservation {
             amount: claims.reserved,
-            pools: claims.pools(),
+            pools: pools.clone(),
             expires_at: claims.expires_at,
             covered_until: claims.covered_until(),
             request: None,
@@ -171,7 +168,7 @@ impl Authorizer {
         let mut state = slot.lock();
         self.still_allowed()?;
         self.still_current(key, account)?;
-        state.touch(&claims.pools(), at);
+        state.touch(&pools, at);
         let held = match state.holdings.extend(id, reservation.clone()) {
             Some(held) => held,
             None if raised.adopted => {
@@ -183,7 +180,7 @@ impl Authorizer {
         if held {
             return Ok(Tried::Held);
         }
-        Ok(Tried::Short { at, free: state.free(&claims.pools()) })
+        Ok(Tried::Short { at, free: state.free(&pools) })
     }
 }
 

@@ -33,7 +33,7 @@ use super::{
     store::{self, PoolView},
 };
 use crate::{
-    accounts::directory::Directory,
+    accounts::{account::AccountRecord, directory::Directory},
     clock,
     ids::{AccountId, AuthorizationId, InstanceId},
     money::Amount,
@@ -81,12 +81,13 @@ impl Leases {
         (leases, receiver)
     }
 
-    pub(super) fn slot(&self, account: AccountId) -> Arc<Slot> {
+    pub(super) fn slot(&self, account: &AccountRecord) -> Arc<Slot> {
         let slots = self.slots.pin();
-        if let Some(slot) = slots.get(&account) {
+        if let Some(slot) = slots.get(&account.account_id) {
             return Arc::clone(slot);
         }
-        Arc::clone(slots.get_or_insert_with(account, || Arc::new(Slot::new(account))))
+        let new = || Arc::new(Slot::new(account));
+        Arc::clone(slots.get_or_insert_with(account.account_id, new))
     }
 
     pub(super) fn existing(&self, account: AccountId) -> Option<Arc<Slot>> {

@@ -18,7 +18,7 @@ use super::{
     limits,
     pool::PoolKey,
     slot::{Shortage, Slot},
-    store::{self, PoolView},
+    store::PoolView,
 };
 use crate::{
     accounts::{account::AccountRecord, budgets::period::BudgetPeriod},
@@ -48,23 +48,20 @@ impl Authorizer {
             let reducible = asked.request.allow_reduced_output;
             let floor = if reducible { bound.least } else { bound.amount };
             let shortage = slot.lock().shortage(&asked.pools, floor, at);
-            // While the others may still give back, a request waits for all that it asked for.
-            let is_recalling = matches!(shortage, Shortage::Recalling);
-            let is_final = matches!(shortage, Shortage::Final(..));
             if reducible
-                && (is_final || (renewed && !is_recalling))
+                && shortage.allows_less(renewed)
                 && let Some(smaller) = fitting(asked, bound, free)
             {
                 bound = smaller;
                 continue;
             }
-            if let Shortage::Final(pool, view) = shortage {
-                let lacking = Lacking { pool, view: &view, needed: bound.amount, free };
-                return Err(Stop::Denied(self.lacking(&asked.account, &lacking)));
+            if let Shortage::Final(view) = &shortage {
+                let denial = self.lacking(&asked.account, view, bound.amount, free);
+                return Err(Stop::Denied(denial));
             }
             // Others may take what was granted for this request; that is no shortage.
             if at >= deadline
-                || !self.wait(slot, &asked.pools, bound.amount, floor, is_recalling).await
+                || !self.wait(slot, &asked.pools, bound.amount, floor, &shortage).await
             {
                 return Err(AuthorizationError::Unavailable.into());
             }
@@ -79,37 +76,36 @@ impl Authorizer {
         pools: &[PoolKey],
         need: Amount,
         floor: Amount,
-        is_recalling: bool,
+        shortage: &Shortage,
     ) -> bool {
-        if is_recalling {
+        if matches!(shortage, Shortage::Recalling) {
             tokio::time::sleep(limits::RECALL_POLL).await;
         }
         self.leases.wait(slot, pools, need, floor).await == Waited::Renewed
     }
 
     /// The denial for a pool that does not cover a request.
-    pub(super) fn lacking(&self, account: &AccountRecord, lacking: &Lacking<'_>) -> Box<Denial> {
-        let Lacking { pool, view, needed, free } = *lacking;
-        let currency = account.currency;
-        match (pool, view) {
-            (PoolKey::Budget(BudgetPeriod { budget, start }), PoolView::Budget(view)) => {
-                let budget = account.budgets.iter().find(|one| one.budget_id == budget);
-                let scope = budget.map_or_else(
-                    || format!("account {}", account.handle),
-                    |budget| budget.target.scope(&account.handle),
-                );
-                let (now, needed) = (self.heartbeat.database_now(), (needed, currency));
-                let budget = budget.map(|budget| (budget, start));
-                Denial::of_budget(scope, budget, needed, free, view, now)
+    pub(super) fn lacking(
+        &self,
+        account: &AccountRecord,
+        view: &PoolView,
+        needed: Amount,
+        free: Amount,
+    ) -> Box<Denial> {
+        let (handle, currency) = (&account.handle, account.currency);
+        let view = match view {
+            PoolView::Funds(funds) => {
+                return Denial::of_funds(handle, currency, needed, free, funds);
             }
-            (_, PoolView::Budget(_)) => {
-                let funds = store::FundsView::default();
-                Denial::of_funds(&account.handle, currency, needed, free, &funds)
-            }
-            (_, PoolView::Funds(funds)) => {
-                Denial::of_funds(&account.handle, currency, needed, free, funds)
-            }
-        }
+            PoolView::Budget(view) => view,
+        };
+        let BudgetPeriod { budget, start } = view.period;
+        let budget = account.budgets.iter().find(|one| one.budget_id == budget);
+        let scope = budget
+            .map_or_else(|| format!("account {handle}"), |budget| budget.target.scope(handle));
+        let budget = budget.map(|budget| (budget, start));
+        let now = self.heartbeat.database_now();
+        Denial::of_budget(scope, budget, (needed, currency), free, view, now)
     }
 
     fn try_reserve(
@@ -195,14 +191,6 @@ pub(super) enum Tried {
     Short { at: Duration, free: Amount },
 }
 
-/// A pool that does not cover a request.
-pub(super) struct Lacking<'a> {
-    pub(super) pool: PoolKey,
-    pub(super) view: &'a PoolView,
-    pub(super) needed: Amount,
-    pub(super) free: Amount,
-}
-
 /// A warning for each soft budget whose limit is passed now.
 pub(super) fn passed_budgets(slot: &Slot, asked: &Asked<'_>) -> Vec<Warning> {
     // Nearly all accounts have none; those need not take the lock again.
@@ -241,7 +229,8 @@ fn fitting(asked: &Asked<'_>, bound: Bound, free: Amount) -> Option<Bound> {
 
 fn too_many(handle: &str) -> Box<Denial> {
     let message = format!(
-        "account {handle} has {} requests under way on this server; record the usage of those that          have ended",
+        "account {handle} has {} requests under way on this server; record the usage of those that \
+         have ended",
         limits::MAX_OUTSTANDING
     );
     let mut denial = Denial::new(Reason::RateLimited, format!("account {handle}"), message);

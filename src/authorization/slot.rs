@@ -19,15 +19,19 @@ use super::{
     store::{PoolView, RenewedLease},
 };
 use crate::{
-    accounts::budgets::{Budget, period::BudgetPeriod},
+    accounts::{
+        account::AccountRecord,
+        budgets::{Budget, period::BudgetPeriod},
+    },
     ids::AccountId,
-    money::Amount,
+    money::{Amount, Currency},
 };
 
 /// One account on this server.
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) account: AccountId,
+    pub(super) currency: Currency,
     state: Mutex<SlotState>,
     /// The last round of renewal that ended, and whether the database answered it.
     pub(super) rounds: watch::Sender<Round>,
@@ -84,12 +88,29 @@ pub(super) enum Shortage {
     /// The other servers have been asked for what they do not use.
     Recalling,
     /// A moment ago there was not as much in this pool, anywhere.
-    Final(PoolKey, PoolView),
+    Final(PoolView),
+}
+
+impl Shortage {
+    /// Whether a request may make do with less. While the others may still give back, it waits for
+    /// all that it asked for.
+    pub(super) const fn allows_less(&self, renewed: bool) -> bool {
+        match self {
+            Self::Unknown => renewed,
+            Self::Recalling => false,
+            Self::Final(_) => true,
+        }
+    }
 }
 
 impl Slot {
-    pub(super) fn new(account: AccountId) -> Self {
-        Self { account, state: Mutex::default(), rounds: watch::Sender::new(Round::default()) }
+    pub(super) fn new(account: &AccountRecord) -> Self {
+        Self {
+            account: account.account_id,
+            currency: account.currency,
+            state: Mutex::default(),
+            rounds: watch::Sender::new(Round::default()),
+        }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, SlotState> {
@@ -124,7 +145,7 @@ impl SlotState {
                 continue;
             }
             if at >= standing.recalling_until {
-                return Shortage::Final(*key, standing.view.clone());
+                return Shortage::Final(standing.view.clone());
             }
             shortage = Shortage::Recalling;
         }

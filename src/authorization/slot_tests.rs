@@ -31,7 +31,8 @@ fn answer(asked: &PoolRenewal, granted: &str, available: &str, recalled: bool) -
     let available = available.parse().unwrap();
     let view = match asked.key {
         PoolKey::Funds => PoolView::Funds(FundsView { available, ..FundsView::default() }),
-        PoolKey::Budget(_) => PoolView::Budget(BudgetView {
+        PoolKey::Budget(period) => PoolView::Budget(BudgetView {
+            period,
             hard: true,
             limit: Decimal::TEN,
             spent: Decimal::ZERO,
@@ -100,7 +101,7 @@ fn a_shortage_is_final_only_when_the_others_have_had_their_time() {
     renew(&mut state, NOW, "0", "1", true);
     assert!(matches!(state.shortage(&pools, need, NOW), Shortage::Recalling));
     let later = NOW + limits::RECALL_WAIT;
-    assert!(matches!(state.shortage(&pools, need, later), Shortage::Final(PoolKey::Funds, _)));
+    assert!(matches!(state.shortage(&pools, need, later), Shortage::Final(PoolView::Funds(_))));
     // In vain: it is not asked for again at once.
     state.wait_for(&pools, need, need);
     let asked = state.begin(AccountId::generate(), later, || 9);

@@ -37,6 +37,8 @@ pub struct FundsView {
 /// How a period of a budget stood when its lease was last renewed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BudgetView {
+    /// Which budget and which of its periods.
+    pub period: BudgetPeriod,
     /// Whether it refuses what would pass the limit.
     pub hard: bool,
     /// What may be spent in the period.
@@ -203,15 +205,16 @@ fn renewed_lease(row: &PgRow) -> Result<RenewedLease, sqlx::Error> {
         };
         (PoolKey::Funds, PoolView::Funds(funds))
     } else {
+        let period = BudgetPeriod { budget, start: row.try_get("period_start")? };
         let view = BudgetView {
+            period,
             hard: row.try_get("hard")?,
             limit: decimal("limit_amount")?,
             spent: decimal("spent")?,
             leased: decimal("leased")?,
             available: decimal("available")?,
         };
-        let start = row.try_get("period_start")?;
-        (PoolKey::Budget(BudgetPeriod { budget, start }), PoolView::Budget(view))
+        (PoolKey::Budget(period), PoolView::Budget(view))
     };
     Ok(RenewedLease {
         account: row.try_get("account_id")?,

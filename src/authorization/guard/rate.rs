@@ -155,15 +155,13 @@ where
         servers: u32,
     ) -> &'a mut Bucket<C> {
         let servers = servers.max(1);
-        let is_current = |one: &Bucket<C>| one.limit == limit && one.servers == servers;
-        if !slot.as_ref().is_some_and(is_current) {
-            let fresh = Bucket::new(limit, servers, &self.clock);
-            *slot = Some(match slot.take() {
-                Some(old) => fresh.filled_like(&old),
-                None => fresh,
-            });
-        }
-        slot.get_or_insert_with(|| Bucket::new(limit, servers, &self.clock))
+        let fresh = || Bucket::new(limit, servers, &self.clock);
+        let current = match slot.take() {
+            Some(old) if old.limit == limit && old.servers == servers => old,
+            Some(old) => fresh().filled_like(&old),
+            None => fresh(),
+        };
+        slot.insert(current)
     }
 }
 

@@ -1,6 +1,5 @@
 //! The norms of lineages, so that a restart does not open a hole in their guards.
 
-use rust_decimal::Decimal;
 use sqlx::{PgPool, Row as _};
 
 use super::spike::{Mean, Norms};
@@ -48,13 +47,12 @@ pub(super) async fn write_norms(
     rows: &[(AccountId, KeyId, Norms)],
 ) -> sqlx::Result<()> {
     let samples = |mean: Mean| i32::try_from(mean.samples).unwrap_or(i32::MAX);
-    let value = |mean: Mean| -> Decimal { mean.value };
     sqlx::query(WRITE)
         .bind(rows.iter().map(|(account, ..)| account.0).collect::<Vec<_>>())
         .bind(rows.iter().map(|(_, lineage, _)| lineage.0).collect::<Vec<_>>())
-        .bind(rows.iter().map(|(.., norms)| value(norms.request)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|(.., norms)| norms.request.value).collect::<Vec<_>>())
         .bind(rows.iter().map(|(.., norms)| samples(norms.request)).collect::<Vec<_>>())
-        .bind(rows.iter().map(|(.., norms)| value(norms.minute)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|(.., norms)| norms.minute.value).collect::<Vec<_>>())
         .bind(rows.iter().map(|(.., norms)| samples(norms.minute)).collect::<Vec<_>>())
         .execute(pool)
         .await?;
