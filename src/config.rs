@@ -112,6 +112,10 @@ pub struct ServeArguments {
     #[arg(long, value_name = "SERVICES", env = "TOLLGATE_OPEN", value_delimiter = ',')]
     pub open: Option<Vec<OpenService>>,
 
+    /// Stop when the process that started this one ends; for whoever runs a server for a while
+    #[arg(long, hide = true)]
+    pub stop_with_parent: bool,
+
     /// How log lines look
     #[arg(long, value_name = "FORMAT", env = "TOLLGATE_LOG_FORMAT", default_value = "auto")]
     pub log_format: LogFormat,

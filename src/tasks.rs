@@ -103,6 +103,12 @@ impl Tasks {
     }
 }
 
+/// Puts the part of a call that is seldom walked into memory of its own, so that the call itself
+/// stays small: a future is as large as the largest of its parts, and is moved several times.
+pub fn slowly<F: Future>(seldom: F) -> Pin<Box<F>> {
+    Box::pin(seldom)
+}
+
 /// A future whose panic becomes an error.
 pub struct CatchPanic<F>(Pin<Box<F>>);
 

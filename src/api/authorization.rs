@@ -91,12 +91,12 @@ impl AuthorizationService for AuthorizationApi {
         &self,
         request: Request<Streaming<proto::AuthorizeStreamRequest>>,
     ) -> Result<Response<Self::AuthorizeStreamStream>, Status> {
-        let api = self.clone();
+        let api = Arc::new(self.clone());
         let answers = request
             .into_inner()
             .take_until(self.closing.clone().cancelled_owned())
             .map(move |item| {
-                let api = api.clone();
+                let api = Arc::clone(&api);
                 async move { api.decide_item(item?).await }
             })
             .buffered(STREAM_CONCURRENCY);

@@ -155,12 +155,12 @@ impl UsageService for UsageApi {
         &self,
         request: Request<Streaming<proto::RecordUsageStreamRequest>>,
     ) -> Result<Response<Self::RecordUsageStreamStream>, Status> {
-        let api = self.clone();
+        let api = Arc::new(self.clone());
         let answers = request
             .into_inner()
             .take_until(self.closing.clone().cancelled_owned())
             .map(move |item| {
-                let api = api.clone();
+                let api = Arc::clone(&api);
                 async move { Ok(api.record_item(item?).await) }
             })
             // A caller that does not read its answers stops being read.

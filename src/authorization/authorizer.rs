@@ -39,7 +39,7 @@ use crate::{
     clock,
     ids::{AccountId, AuthorizationId, InstanceId},
     money::Amount,
-    tasks::Tasks,
+    tasks::{Tasks, slowly},
     telemetry::metrics::AuthorizationMetrics,
 };
 
@@ -257,12 +257,16 @@ impl Authorizer {
         let parsed = key::parse(api_key).map_err(|error| checks::malformed(&error))?;
         let key = match self.directory.cached_key(&parsed.hash) {
             Some(key) => key,
-            None => self.directory.key_by_hash(parsed.hash).await?.ok_or_else(checks::unknown)?,
+            None => slowly(self.directory.key_by_hash(parsed.hash))
+                .await?
+                .ok_or_else(checks::unknown)?,
         };
         checks::key(&key, now)?;
         let account = match self.directory.cached_account(key.account_id) {
             Some(account) => account,
-            None => self.directory.account(key.account_id).await?.ok_or_else(checks::unknown)?,
+            None => {
+                slowly(self.directory.account(key.account_id)).await?.ok_or_else(checks::unknown)?
+            }
         };
         checks::account(&account)?;
         Ok((key, account))
@@ -278,7 +282,9 @@ impl Authorizer {
         let priced = match self.book.resolve(&terms, model, now) {
             Resolution::Priced(priced) => Some(priced),
             Resolution::Unpriced => None,
-            Resolution::NeedsDerivation => self.book.resolve_or_derive(&terms, model, now).await?,
+            Resolution::NeedsDerivation => {
+                slowly(self.book.resolve_or_derive(&terms, model, now)).await?
+            }
         };
         Ok(priced.ok_or_else(|| checks::unpriced(model, account))?)
     }

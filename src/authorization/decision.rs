@@ -1,7 +1,7 @@
 //! What `Authorize` is asked and what it answers. A denial is a normal answer: it names what stood
 //! in the way, by how much, when that changes and what to do.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
@@ -63,7 +63,7 @@ impl Decision {
 #[derive(Debug, Clone)]
 pub struct Grant {
     /// What is promised.
-    pub claims: GrantClaims,
+    pub claims: Arc<GrantClaims>,
     /// The same, signed.
     pub token: String,
     /// Which capacity serves it.

@@ -82,7 +82,7 @@ impl Authorizer {
         let priced = priced.ok_or(GrantError::Invalid)?;
         let model = self.book.model(&claims.model);
         let grant = Grant {
-            claims: GrantClaims { reserved: Amount::ZERO, ..claims.clone() },
+            claims: Arc::new(GrantClaims { reserved: Amount::ZERO, ..claims.clone() }),
             token: String::new(),
             route: model.map_or(Route::Standard, |model| model.route),
             reduced: false,
@@ -116,7 +116,7 @@ impl Authorizer {
                     max_output_tokens: output,
                     expires_at: self.expiry(),
                     grace_ms: milliseconds(self.lifetime.grace),
-                    ..before.clone()
+                    ..GrantClaims::clone(before)
                 },
                 output < wanted,
             )?);

@@ -64,6 +64,7 @@ impl Held {
     ) -> Result<Self, grant::GrantError> {
         let token = signer.sign(&claims)?;
         let route = self.grant.route;
+        let claims = Arc::new(claims);
         let grant = decision::Grant { claims, token, route, reduced, warnings: Vec::new() };
         Ok(Self { grant, priced: Arc::clone(&self.priced), ..*self })
     }

@@ -26,6 +26,7 @@ use crate::{
     clock,
     ids::{AuthorizationId, moment_of},
     money::Amount,
+    tasks::slowly,
 };
 
 impl Authorizer {
@@ -61,7 +62,7 @@ impl Authorizer {
             }
             // Others may take what was granted for this request; that is no shortage.
             if at >= deadline
-                || !self.wait(slot, &asked.pools, bound.amount, floor, &shortage).await
+                || !slowly(self.wait(slot, &asked.pools, bound.amount, floor, &shortage)).await
             {
                 return Err(AuthorizationError::Unavailable.into());
             }
@@ -173,7 +174,7 @@ impl Authorizer {
             route: asked.model.route,
             reduced: bound.reduced,
             warnings: asked.spike.iter().cloned().collect(),
-            claims,
+            claims: Arc::new(claims),
         };
         Ok(Held {
             grant,

@@ -21,6 +21,7 @@ mod account;
 mod args;
 mod authorization;
 mod balance;
+mod bench;
 mod budget;
 pub mod client;
 mod completions;
@@ -118,6 +119,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Send a recorded request trace through the gate, and prove the books afterwards
     Replay(Box<replay::ReplayArgs>),
+    /// Measure how fast it is, against what the wire and the database allow
+    Bench(Box<bench::BenchArgs>),
     /// Completions for your shell
     Completions(completions::CompletionsArgs),
 }
@@ -214,6 +217,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Token(command) => token::run(command, session),
         Command::Demo(args) => client(demo::run(args, session)),
         Command::Replay(args) => client(replay::run(*args, session)),
+        Command::Bench(args) => client(bench::run(*args, session)),
         Command::Completions(args) => completions::run(&args, &mut Cli::command()),
     }
 }

@@ -27,6 +27,10 @@ pub(super) fn run(
     let config = Config::build(&arguments).map_err(|error| CliError::usage(error.to_string()))?;
     logs::begin(arguments.log_format, &arguments.log)
         .map_err(|error| CliError::usage(error.to_string()))?;
+    if arguments.stop_with_parent {
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
+            .map_err(std::io::Error::from)?;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(serve(config));
     // Whatever a bounded drain gave up on must not keep the process alive.

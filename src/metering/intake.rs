@@ -27,6 +27,7 @@ use crate::{
     clock,
     ids::{AccountId, AuthorizationId, KeyId},
     problem::{Problem as _, ProblemKind},
+    tasks::slowly,
 };
 
 /// What a gateway reports of one request.
@@ -192,13 +193,14 @@ impl Intake {
                 self.rate_grant(*claims, used.clone(), served, provider_usage).await
             }
             Origin::Unauthorized(account, work) => {
-                self.rate_work(account, &work, used.clone(), served, provider_usage).await
+                slowly(self.rate_work(account, &work, used.clone(), served, provider_usage)).await
             }
         };
         match event.and_then(|event| self.recorder.submit(event)) {
             Ok(receipt) => Ok(Ticket::Queued(receipt)),
             Err(error) if is_judgement(&error) => {
-                let earlier = store::stored(&self.pool, std::iter::once(place)).await?.pop();
+                let stored = store::stored(&self.pool, std::iter::once(place));
+                let earlier = slowly(stored).await?.pop();
                 let Some(earlier) = earlier else { return Err(error) };
                 earlier.answer_to(&used).map(Ticket::Answered)
             }
@@ -210,11 +212,12 @@ impl Intake {
         match source {
             Source::Token(token) => Ok(Origin::Grant(Box::new(self.signer.verify(&token)?))),
             Source::Unauthorized(work) => {
-                let account =
-                    self.directory.resolve(&work.account).await.map_err(|error| match error {
+                let account = slowly(self.directory.resolve(&work.account)).await.map_err(
+                    |error| match error {
                         DirectoryError::UnknownAccount(name) => MeteringError::UnknownAccount(name),
                         DirectoryError::Database(failure) => failure.into(),
-                    })?;
+                    },
+                )?;
                 Ok(Origin::Unauthorized(account, work))
             }
         }
@@ -235,7 +238,7 @@ impl Intake {
         let version = claims.price_version;
         let priced = match self.book.version(version) {
             Some(priced) => Some(priced),
-            None => self.book.version_or_load(version).await?,
+            None => slowly(self.book.version_or_load(version)).await?,
         };
         let priced = priced.ok_or(MeteringError::UnknownPriceVersion(version))?;
         let rating = rating::rate(&priced.price, &used.quantities, used.cache_hit)?;

@@ -17,6 +17,7 @@
 //! answer; one bad event fails alone.
 
 pub mod dialect;
+pub(crate) mod direct;
 pub mod error;
 pub mod event;
 pub mod intake;

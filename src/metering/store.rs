@@ -15,7 +15,6 @@ use super::{
     dialect::Dialect,
     error::MeteringError,
     event::{Fingerprint, NewEvent, Outcome, StoredEvent},
-    lanes::Pending,
     limits::{LOCK_TIMEOUT, STATEMENT_TIMEOUT},
     quantities::Quantities,
 };
@@ -75,11 +74,11 @@ pub(super) async fn connect_writer(
 
 /// Posts a batch, which is sorted by account and event, has each event once and one month of each
 /// account. One statement, which commits itself.
-pub(super) async fn post(
+pub(super) async fn post<'a>(
     connection: &mut PgConnection,
     instance: InstanceId,
     mode: Mode,
-    batch: &[Pending],
+    batch: impl Iterator<Item = &'a NewEvent>,
 ) -> Result<Posted, sqlx::Error> {
     let statement = if mode.expect_duplicates { POST_USAGE } else { POST_NEW_USAGE };
     let columns = Columns::of(batch);
@@ -99,6 +98,53 @@ pub(super) async fn post(
             .map(|(event, overrun)| Ok((AuthorizationId(event), amount(overrun)?)))
             .collect::<Result<_, sqlx::Error>>()?,
     })
+}
+
+/// A table like `usage_events`, with its key, constraints and index, and not partitioned.
+pub(super) async fn make_bare_table(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("CREATE TABLE bare_usage_events (LIKE usage_events INCLUDING ALL)")
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+const INSERT_ALONE: &str = "
+    INSERT INTO bare_usage_events (
+        account_id, event_id, key_id, occurred_at, posting, price_version,
+        input, output, cache_read, cache_write, reasoning, audio_input, audio_output, images,
+        tier_above, latency_ms, model_id, period, outcome, cache_hit, charge, saving,
+        authorized, provider, served_model, region, fallback_from)
+    SELECT ($3::uuid[])[event.slot], event_id, key_id, occurred_at,
+           CASE WHEN charge > 0 THEN 1 ELSE 0 END, price_version,
+           input, output, cache_read, cache_write, reasoning, audio_input, audio_output, images,
+           tier_above, latency_ms, model_id,
+           date_trunc('month', occurred_at AT TIME ZONE 'UTC')::date, outcome, cache_hit, charge,
+           saving, authorized, provider, served_model, region, fallback_from
+    FROM unnest($4::integer[], $5::uuid[], $6::uuid[], $7::timestamptz[], $8::bigint[],
+                $9::integer[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[],
+                $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[],
+                $19::integer[], $20::smallint[], $21::boolean[], $22::numeric[], $23::numeric[],
+                $24::numeric[], $27::text[], $28::text[], $29::text[], $30::text[])
+         AS event (slot, event_id, key_id, occurred_at, price_version, model_id,
+                   input, output, cache_read, cache_write, reasoning, audio_input, audio_output,
+                   images, tier_above, latency_ms, outcome, cache_hit, charge, saving, authorized,
+                   provider, served_model, region, fallback_from)
+    -- The rest of what is bound for posting, so that both bind the same.
+    WHERE $1::uuid IS NOT NULL AND $2::boolean IS NOT NULL AND $25::timestamptz[] IS NOT NULL
+      AND $26::uuid[] IS NOT NULL AND $31::integer[] IS NOT NULL AND $32::text[] IS NOT NULL
+      AND $33::text[] IS NOT NULL AND $34::text[] IS NOT NULL AND $35::smallint[] IS NOT NULL
+      AND $36::text[] IS NOT NULL AND $37::integer[] IS NOT NULL AND $38::uuid[] IS NOT NULL
+      AND $39::date[] IS NOT NULL";
+
+/// Inserts the rows of a batch into the bare table, and posts nothing.
+pub(super) async fn insert_alone<'a>(
+    connection: &mut PgConnection,
+    instance: InstanceId,
+    batch: impl Iterator<Item = &'a NewEvent>,
+) -> Result<(), sqlx::Error> {
+    let columns = Columns::of(batch);
+    columns.bind(sqlx::query(INSERT_ALONE), instance, false).execute(connection).await?;
+    Ok(())
 }
 
 /// A batch turned on its side: one array per column.
@@ -134,11 +180,9 @@ struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    fn of(batch: &'a [Pending]) -> Self {
+    fn of(batch: impl Iterator<Item = &'a NewEvent>) -> Self {
         let mut columns = Self::default();
-        for pending in batch {
-            columns.push(&pending.event);
-        }
+        batch.for_each(|event| columns.push(event));
         columns
     }
 

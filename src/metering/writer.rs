@@ -148,7 +148,8 @@ impl Writer {
         let begun = Instant::now();
         let instance = self.instance;
         let connection = self.connected().await?;
-        let posting = store::post(connection, instance, mode, part);
+        let events = part.iter().map(|pending| &*pending.event);
+        let posting = store::post(connection, instance, mode, events);
         let posted = match timeout(CONNECTION_PATIENCE, posting).await {
             Ok(Ok(posted)) => posted,
             Ok(Err(error)) => {

@@ -38,6 +38,9 @@ pub enum ServerError {
         /// What the system said.
         cause: io::Error,
     },
+    /// A thread that would answer calls.
+    #[error("no thread for calls could be started: {0}; allow this user more processes")]
+    Thread(io::Error),
     /// The price book could not be read.
     #[error("the price book could not be read: {0}")]
     Catalog(#[from] CatalogError),

@@ -6,6 +6,7 @@
 //! the embedded Postgres stops. Every step of a drain is bounded, so that a stop always ends.
 
 mod domain;
+mod doors;
 mod error;
 mod health;
 mod metrics;
@@ -18,15 +19,10 @@ use std::{
 };
 
 use sqlx::PgPool;
-use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    service::Routes,
-    transport::{Server, server::TcpIncoming},
-};
 
 pub use self::error::ServerError;
-use self::health::Health;
+use self::{doors::Doors, health::Health};
 use crate::{
     api::call::{CallLayer, Endings},
     config::{Config, DatabaseChoice, SecretSource},
@@ -81,7 +77,7 @@ pub struct RunningServer {
     health: Health,
     cut: CancellationToken,
     calls: CallMetrics,
-    calls_ended: oneshot::Receiver<()>,
+    doors: Doors,
     pool: PgPool,
     cluster: Option<EmbeddedCluster>,
 }
@@ -129,7 +125,7 @@ pub async fn start(config: Config) -> Result<RunningServer, ServerError> {
         }
         None => (None, None),
     };
-    let (incoming, local_addr) = bind(config.listen)?;
+    let (listener, local_addr) = doors::bind(config.listen).await?;
 
     let parts =
         Parts { pool: pool.clone(), tasks: Tasks::new(), metrics: Arc::new(Metrics::new()) };
@@ -151,7 +147,7 @@ pub async fn start(config: Config) -> Result<RunningServer, ServerError> {
         parts.metrics.calls.clone(),
         Endings { closing: parts.tasks.closing(), cut: cut.clone() },
     );
-    let calls_ended = serve(&parts.tasks, layer, routes, incoming);
+    let doors = Doors::open(&parts.tasks, &layer, &routes, listener)?;
 
     tracing::info!(%local_addr, metrics_addr = metrics_addr.map(tracing::field::display), "serving");
     Ok(RunningServer {
@@ -161,52 +157,10 @@ pub async fn start(config: Config) -> Result<RunningServer, ServerError> {
         health,
         cut,
         calls: parts.metrics.calls.clone(),
-        calls_ended,
+        doors,
         pool,
         cluster,
     })
-}
-
-/// Takes the port. `tcp_nodelay` must be set here: the server's own setting is ignored for a
-/// listener that it is given.
-fn bind(address: SocketAddr) -> Result<(TcpIncoming, SocketAddr), ServerError> {
-    let failed = |cause| ServerError::Listen { address, cause };
-    let incoming = TcpIncoming::bind(address).map_err(failed)?.with_nodelay(Some(true));
-    let bound = incoming.local_addr().map_err(failed)?;
-    Ok((incoming, bound))
-}
-
-/// Answers calls until the door closes; the receiver hears when the last one has ended.
-fn serve(
-    tasks: &Tasks,
-    layer: CallLayer,
-    routes: Routes,
-    incoming: TcpIncoming,
-) -> oneshot::Receiver<()> {
-    let (calls_end, calls_ended) = oneshot::channel();
-    let (closing, all_tasks) = (tasks.closing(), tasks.clone());
-    let stopping = tasks.stopping();
-    tasks.spawn("gRPC", async move {
-        let serving = Server::builder()
-            .max_concurrent_streams(CONCURRENT_STREAMS)
-            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-            .http2_max_header_list_size(HEADER_LIMIT)
-            .layer(layer)
-            .serve_with_incoming_shutdown(
-                routes.prepare(),
-                incoming,
-                closing.clone().cancelled_owned(),
-            );
-        // It waits for every client to close its connection; a drain does not.
-        let served = stopping.run_until_cancelled(serving).await;
-        if !closing.is_cancelled() {
-            all_tasks.fail("gRPC", &format!("the listener ended: {served:?}"));
-        }
-        // Nobody waits for it when the server is dropped instead of drained.
-        let _ = calls_end.send(());
-    });
-    calls_ended
 }
 
 impl RunningServer {
@@ -244,6 +198,7 @@ impl RunningServer {
         let calls_ended = self.calls_have_ended().await;
         let tasks_ended = self.tasks.stop(TASK_DRAIN).await;
         let _ = tokio::time::timeout(POOL_DRAIN, self.pool.close()).await;
+        self.doors.close().await;
         if let Some(cluster) = self.cluster {
             cluster.stop().await?;
         }
@@ -265,7 +220,7 @@ impl RunningServer {
     async fn calls_have_ended(&mut self) -> bool {
         let begun = Instant::now();
         let ended = loop {
-            if tokio::time::timeout(DRAIN_POLL, &mut self.calls_ended).await.is_ok() {
+            if tokio::time::timeout(DRAIN_POLL, self.doors.calls_ended()).await.is_ok() {
                 break true;
             }
             let are_over = self.calls.in_flight.get() == 0;

@@ -31,6 +31,7 @@ use crate::{
     accounts::keys::record::KeyRecord,
     ids::{AccountId, KeyId},
     money::Amount,
+    tasks::slowly,
     telemetry::metrics::AuthorizationMetrics,
 };
 
@@ -87,7 +88,7 @@ impl Guard {
         now: DateTime<Utc>,
     ) -> Result<Option<Warning>, Box<Denial>> {
         let Some(guard) = &key.rates.spike_guard else { return Ok(None) };
-        let Some(norms) = self.norms_of(key).await else { return Ok(None) };
+        let Some(norms) = slowly(self.norms_of(key)).await else { return Ok(None) };
         let Some(spike) = lock(&norms).judge(guard, bound, now, servers) else { return Ok(None) };
         let action = if guard.refuses { "refused" } else { "flagged" };
         self.metrics.spikes.get_or_create(&[("action", action)]).inc();
@@ -115,7 +116,7 @@ impl Guard {
         if key.rates.spike_guard.is_none() {
             return;
         }
-        let Some(norms) = self.norms_of(key).await else { return };
+        let Some(norms) = slowly(self.norms_of(key)).await else { return };
         lock(&norms).learn(bound, now, servers);
         lock(&self.learned).insert(key.lineage, (key.account_id, norms));
     }

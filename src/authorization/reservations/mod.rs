@@ -142,7 +142,7 @@ impl Authorizer {
         }
         found.sort_unstable_by_key(|(at, _)| *at);
         found.truncate(usize::try_from(question.limit).unwrap_or(usize::MAX));
-        found.into_iter().map(|(_, held)| held.grant.claims.clone()).collect()
+        found.into_iter().map(|(_, held)| GrantClaims::clone(&held.grant.claims)).collect()
     }
 }
 

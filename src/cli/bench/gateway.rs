@@ -1,0 +1,335 @@
+//! What a gateway does, as load: asks the gate, records usage, or both, in each of the ways that the
+//! contract offers.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinSet,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+
+use super::{
+    echo::Answers,
+    load::{Slice, closed_loop, histogram, joined, note},
+    population::Population,
+};
+use crate::{
+    cli::{args::required, client::Client, error::CliError},
+    proto::{
+        AuthorizeRequest, AuthorizeResponse, AuthorizeStreamRequest, AuthorizeStreamResponse,
+        Outcome, Quantities, RecordUsageBatchRequest, RecordUsageRequest, RecordUsageResponse,
+        RecordUsageResult, RecordUsageStreamRequest, RecordUsageStreamResponse,
+        authorize_response::Decision,
+        authorize_stream_response::Result as Item,
+        record_usage_request::{Source, Usage},
+        record_usage_result,
+    },
+};
+
+/// Connections of a gateway.
+pub(super) const CONNECTIONS: usize = 4;
+/// Items on their way on one stream.
+const STREAM_WINDOW: usize = 1_000;
+/// Usages in one `RecordUsageBatch`.
+const BATCH: usize = 500;
+/// Calls with [`BATCH`] usages on their way.
+const BATCHES_IN_FLIGHT: usize = 4;
+
+/// A gateway with its connections.
+#[derive(Debug, Clone)]
+pub(super) struct Gateway {
+    clients: Arc<[Client]>,
+    population: Arc<Population>,
+    /// Of whom requests are, from the first account on.
+    active: usize,
+}
+
+impl Gateway {
+    /// A gateway that serves the first `active` accounts.
+    pub(super) fn new(
+        clients: &Arc<[Client]>,
+        population: &Arc<Population>,
+        active: usize,
+    ) -> Self {
+        Self {
+            clients: Arc::clone(clients),
+            population: Arc::clone(population),
+            active: active.max(1),
+        }
+    }
+
+    fn client(&self, number: u64) -> Result<&Client, CliError> {
+        let place = usize::try_from(number).unwrap_or(0) % self.clients.len().max(1);
+        self.clients.get(place).ok_or_else(|| CliError::failed("there is no connection"))
+    }
+
+    fn request(&self, number: u64) -> AuthorizeRequest {
+        AuthorizeRequest {
+            api_key: self.population.key(number, self.active).to_owned(),
+            model: self.population.model.clone(),
+            request_id: format!("bench-{:08x}-{number:08}", self.population.run()),
+            input_tokens: 1_200,
+            max_output_tokens: Some(500),
+            ..AuthorizeRequest::default()
+        }
+    }
+
+    /// One real answer of each kind.
+    pub(super) async fn sample(&self) -> Result<Answers, CliError> {
+        self.population.new_run();
+        let client = self.client(0)?;
+        let grant = client.authorization().authorize(self.request(0)).await?.into_inner();
+        let record = used(token(grant.clone())?);
+        let recorded = client.usage().record_usage(record).await?.into_inner();
+        Ok(Answers { grant, recorded })
+    }
+
+    /// `Authorize`, one by one; returns the grants' tokens.
+    pub(super) async fn authorize(
+        &self,
+        in_flight: usize,
+        calls: u64,
+    ) -> Result<(Slice, Vec<String>), CliError> {
+        let gateway = self.clone();
+        self.population.new_run();
+        closed_loop(in_flight, calls, move |number| {
+            let gateway = gateway.clone();
+            async move { gateway.authorize_one(number).await }
+        })
+        .await
+    }
+
+    async fn authorize_one(&self, number: u64) -> Result<String, CliError> {
+        let mut client = self.client(number)?.authorization();
+        token(client.authorize(self.request(number)).await?.into_inner())
+    }
+
+    /// `RecordUsage`, one by one.
+    pub(super) async fn record(
+        &self,
+        in_flight: usize,
+        tokens: Vec<String>,
+    ) -> Result<Slice, CliError> {
+        let (gateway, tokens) = (self.clone(), Arc::<[String]>::from(tokens));
+        let calls = tokens.len() as u64;
+        let (slice, _) = closed_loop(in_flight, calls, move |number| {
+            let (gateway, tokens) = (gateway.clone(), Arc::clone(&tokens));
+            async move {
+                let token = tokens.get(usize::try_from(number).unwrap_or(0)).cloned();
+                gateway.record_one(number, token.unwrap_or_default()).await
+            }
+        })
+        .await?;
+        Ok(slice)
+    }
+
+    async fn record_one(&self, number: u64, token: String) -> Result<(), CliError> {
+        let mut client = self.client(number)?.usage();
+        charged(client.record_usage(used(token)).await?.into_inner())
+    }
+
+    /// Both for each request, as a gateway that serves it would.
+    pub(super) async fn cycle(&self, in_flight: usize, calls: u64) -> Result<Slice, CliError> {
+        let gateway = self.clone();
+        self.population.new_run();
+        let (slice, _) = closed_loop(in_flight, calls, move |number| {
+            let gateway = gateway.clone();
+            async move {
+                let token = gateway.authorize_one(number).await?;
+                gateway.record_one(number, token).await
+            }
+        })
+        .await?;
+        Ok(slice)
+    }
+
+    /// `RecordUsageBatch`.
+    pub(super) async fn record_batches(&self, tokens: Vec<String>) -> Result<Slice, CliError> {
+        let calls = tokens.len() as u64;
+        let batches: Arc<[Vec<String>]> = tokens.chunks(BATCH).map(<[_]>::to_vec).collect();
+        let (gateway, count) = (self.clone(), batches.len() as u64);
+        let (mut slice, _) = closed_loop(BATCHES_IN_FLIGHT, count, move |number| {
+            let (gateway, batches) = (gateway.clone(), Arc::clone(&batches));
+            async move {
+                let batch = batches.get(usize::try_from(number).unwrap_or(0)).cloned();
+                let usages = batch.unwrap_or_default().into_iter().map(used).collect();
+                let mut client = gateway.client(number)?.usage();
+                let request = RecordUsageBatchRequest { usages };
+                let answer = client.record_usage_batch(request).await?.into_inner();
+                answer.results.into_iter().try_for_each(recorded)
+            }
+        })
+        .await?;
+        slice.calls = calls;
+        Ok(slice)
+    }
+
+    /// `AuthorizeStream` over every connection; returns the grants' tokens.
+    pub(super) async fn authorize_stream(
+        &self,
+        calls: u64,
+    ) -> Result<(Slice, Vec<String>), CliError> {
+        self.population.new_run();
+        let gateway = self.clone();
+        let item = move |number| AuthorizeStreamRequest { request: Some(gateway.request(number)) };
+        let gateway = self.clone();
+        let open = move |number, requests| {
+            let gateway = gateway.clone();
+            async move {
+                let mut client = gateway.client(number)?.authorization();
+                Ok(client.authorize_stream(requests).await?.into_inner())
+            }
+        };
+        self.stream(calls, item, open, |answer: AuthorizeStreamResponse| {
+            let number = answer.request_id.rsplit('-').next().and_then(|text| text.parse().ok());
+            Ok((number.unwrap_or(0), streamed_token(answer)?))
+        })
+        .await
+    }
+
+    /// `RecordUsageStream` over every connection.
+    pub(super) async fn record_stream(&self, tokens: Vec<String>) -> Result<Slice, CliError> {
+        let (calls, tokens) = (tokens.len() as u64, Arc::<[String]>::from(tokens));
+        let item = move |sequence| {
+            let token = tokens.get(usize::try_from(sequence).unwrap_or(0)).cloned();
+            RecordUsageStreamRequest { sequence, usage: Some(used(token.unwrap_or_default())) }
+        };
+        let gateway = self.clone();
+        let open = move |number, requests| {
+            let gateway = gateway.clone();
+            async move {
+                let mut client = gateway.client(number)?.usage();
+                Ok(client.record_usage_stream(requests).await?.into_inner())
+            }
+        };
+        let (slice, _) = self
+            .stream(calls, item, open, |answer: RecordUsageStreamResponse| {
+                Ok((answer.sequence, recorded(required(answer.result, "result")?)?))
+            })
+            .await?;
+        Ok(slice)
+    }
+
+    /// Sends so many items over a stream on each connection, and takes the answers.
+    async fn stream<Question, Opened, Answer, T>(
+        &self,
+        calls: u64,
+        item: impl Fn(u64) -> Question + Clone + Send + 'static,
+        open: impl Fn(u64, ReceiverStream<Question>) -> Opened + Clone + Send + 'static,
+        take: impl Fn(Answer) -> Result<(u64, T), CliError> + Copy + Send + 'static,
+    ) -> Result<(Slice, Vec<T>), CliError>
+    where
+        Question: Send + 'static,
+        Opened: Future<Output = Result<Streaming<Answer>, CliError>> + Send,
+        Answer: Send + 'static,
+        T: Send + 'static,
+    {
+        let share = calls.div_ceil(self.clients.len() as u64).max(1);
+        let mut streams = JoinSet::new();
+        let begun = Instant::now();
+        for (connection, first) in
+            (0..).zip((0..calls).step_by(usize::try_from(share).unwrap_or(1)))
+        {
+            let (item, open, numbers) =
+                (item.clone(), open.clone(), first..(first + share).min(calls));
+            streams.spawn(async move {
+                let (send, questions) = mpsc::channel(STREAM_WINDOW);
+                let sent = Arc::new(Mutex::new(Vec::new()));
+                let room = Arc::new(Semaphore::new(STREAM_WINDOW));
+                let (times, window) = (Arc::clone(&sent), Arc::clone(&room));
+                let sending = tokio::spawn(async move {
+                    for number in numbers {
+                        let Ok(permit) = window.acquire().await else { return };
+                        permit.forget();
+                        lock(&times).push(Instant::now());
+                        if send.send(item(number)).await.is_err() {
+                            return;
+                        }
+                    }
+                });
+                let mut answers = open(connection, ReceiverStream::new(questions)).await?;
+                let (mut latencies, mut taken) = (histogram()?, Vec::new());
+                while let Some(answer) = answers.message().await? {
+                    room.add_permits(1);
+                    let (number, answer) = take(answer)?;
+                    let place = usize::try_from(number.saturating_sub(first)).unwrap_or(0);
+                    if let Some(sent) = lock(&sent).get(place) {
+                        note(&mut latencies, sent.elapsed());
+                    }
+                    taken.push(answer);
+                }
+                sending.abort();
+                Ok((latencies, taken))
+            });
+        }
+        let (mut latencies, mut answers) = (histogram()?, Vec::new());
+        while let Some(stream) = streams.join_next().await {
+            let (measured, taken) = joined(stream)?;
+            let _ = latencies.add(&measured);
+            answers.extend(taken);
+        }
+        if answers.len() as u64 != calls {
+            let got = answers.len();
+            return Err(CliError::failed(format!(
+                "{got} of {calls} items of a stream were answered"
+            )));
+        }
+        Ok((Slice::since(begun, calls, latencies), answers))
+    }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a request of the benchmark used.
+fn used(token: String) -> RecordUsageRequest {
+    let quantities =
+        Quantities { input: 1_000, cache_read: 200, output: 310, ..Quantities::default() };
+    RecordUsageRequest {
+        source: Some(Source::Token(token)),
+        usage: Some(Usage::Quantities(quantities)),
+        outcome: Outcome::Success.into(),
+        provider: "openai".to_owned(),
+        served_model: "gpt-4o-2024-11-20".to_owned(),
+        region: "eu-central".to_owned(),
+        latency: Some(prost_types::Duration { seconds: 1, nanos: 250_000_000 }),
+        ..RecordUsageRequest::default()
+    }
+}
+
+/// The token of a grant; a denial would be measured as something that it is not.
+fn token(answer: AuthorizeResponse) -> Result<String, CliError> {
+    match required(answer.decision, "decision")? {
+        Decision::Grant(grant) => Ok(grant.token),
+        Decision::Denial(denial) => {
+            Err(CliError::failed(format!("a request was denied: {}", denial.message)))
+        }
+    }
+}
+
+fn streamed_token(answer: AuthorizeStreamResponse) -> Result<String, CliError> {
+    match required(answer.result, "result")? {
+        Item::Response(response) => token(response),
+        Item::Error(error) => Err(CliError::failed(error.message)),
+    }
+}
+
+fn charged(answer: RecordUsageResponse) -> Result<(), CliError> {
+    if answer.duplicate {
+        return Err(CliError::failed(format!("{} had been recorded before", answer.event_id)));
+    }
+    Ok(())
+}
+
+fn recorded(result: RecordUsageResult) -> Result<(), CliError> {
+    match required(result.result, "result")? {
+        record_usage_result::Result::Response(response) => charged(response),
+        record_usage_result::Result::Error(error) => Err(CliError::failed(error.message)),
+    }
+}

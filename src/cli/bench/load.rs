@@ -1,0 +1,106 @@
+//! Closed-loop load: so many lanes, each with one call on its way, until a number of calls is done.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use hdrhistogram::Histogram;
+use tokio::task::{JoinError, JoinSet};
+
+use crate::cli::error::CliError;
+
+/// Microseconds: a call that takes longer than this is counted as this.
+const LONGEST: u64 = 60_000_000;
+/// Three digits of a latency are more than a run repeats.
+const DIGITS: u8 = 3;
+
+/// What one stretch of load measured.
+#[derive(Debug, Clone)]
+pub(super) struct Slice {
+    /// Calls that were answered, or events that were written.
+    pub(super) calls: u64,
+    /// How long all of them took together.
+    pub(super) elapsed: Duration,
+    /// How long each took, in microseconds; empty where calls have no time of their own.
+    pub(super) latencies: Histogram<u64>,
+}
+
+impl Slice {
+    /// A slice of so many calls since `begun`.
+    pub(super) fn since(begun: Instant, calls: u64, latencies: Histogram<u64>) -> Self {
+        Self { calls, elapsed: begun.elapsed(), latencies }
+    }
+
+    /// Adds what another slice of the same scene measured.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.calls += other.calls;
+        self.elapsed += other.elapsed;
+        // Both have the same bounds, so that nothing can be out of range.
+        let _ = self.latencies.add(&other.latencies);
+    }
+
+    /// Calls in one second.
+    pub(super) fn per_second(&self) -> u64 {
+        let nanoseconds = self.elapsed.as_nanos().max(1);
+        let calls = u128::from(self.calls) * 1_000_000_000 / nanoseconds;
+        u64::try_from(calls).unwrap_or(u64::MAX)
+    }
+}
+
+/// An empty histogram of latencies.
+pub(super) fn histogram() -> Result<Histogram<u64>, CliError> {
+    Histogram::new_with_bounds(1, LONGEST, DIGITS)
+        .map_err(|error| CliError::failed(format!("no histogram: {error}")))
+}
+
+/// Notes how long something took.
+pub(super) fn note(latencies: &mut Histogram<u64>, took: Duration) {
+    latencies.saturating_record(u64::try_from(took.as_micros()).unwrap_or(LONGEST));
+}
+
+/// Makes `calls` calls, at most `in_flight` at once. The first failure ends it.
+pub(super) async fn closed_loop<Call, Answer>(
+    in_flight: usize,
+    calls: u64,
+    call: impl Fn(u64) -> Call + Clone + Send + 'static,
+) -> Result<(Slice, Vec<Answer>), CliError>
+where
+    Call: Future<Output = Result<Answer, CliError>> + Send,
+    Answer: Send + 'static,
+{
+    let next = Arc::new(AtomicU64::new(0));
+    let mut lanes = JoinSet::new();
+    let begun = Instant::now();
+    for _ in 0..in_flight {
+        let (next, call, mut latencies) = (Arc::clone(&next), call.clone(), histogram()?);
+        lanes.spawn(async move {
+            let mut answers = Vec::new();
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= calls {
+                    return Ok((latencies, answers));
+                }
+                let sent = Instant::now();
+                let answer = call(number).await?;
+                note(&mut latencies, sent.elapsed());
+                answers.push(answer);
+            }
+        });
+    }
+    let (mut latencies, mut answers) = (histogram()?, Vec::new());
+    while let Some(lane) = lanes.join_next().await {
+        let (measured, answered) = joined(lane)?;
+        let _ = latencies.add(&measured);
+        answers.extend(answered);
+    }
+    Ok((Slice::since(begun, calls, latencies), answers))
+}
+
+/// What a task of the load came to.
+pub(super) fn joined<T>(task: Result<Result<T, CliError>, JoinError>) -> Result<T, CliError> {
+    task.map_err(|error| CliError::failed(format!("a part of the load broke off: {error}")))?
+}

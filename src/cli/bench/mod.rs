@@ -1,0 +1,261 @@
+//! `tollgate bench`: how fast it is, as ratios to what the wire and the database allow, measured in
+//! one run on one machine.
+//!
+//! The limits are measured beside the server, in turns, so that whatever else the machine does
+//! strikes both: a bare tonic echo of the same messages for the wire, the batch transaction driven
+//! directly and its rows inserted alone for the database, one `fdatasync` for the disk. Client,
+//! server and Postgres share the machine's cores, as the echo's two sides do.
+//!
+//! | file | what |
+//! |---|---|
+//! | `stage` | a Postgres and a server for the run |
+//! | `population` | accounts, keys, funds |
+//! | `load` | so many calls at once, their number and their times |
+//! | `gateway` | `Authorize` and `RecordUsage` in every way that the contract offers |
+//! | `echo`, `limits` | what the wire, the database and the disk allow |
+//! | `results` | tables, ratios, targets |
+
+mod echo;
+mod gateway;
+mod limits;
+mod load;
+mod population;
+mod results;
+mod stage;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use self::{
+    echo::Echo,
+    gateway::Gateway,
+    limits::{Limits, Way},
+    load::Slice,
+    population::Population,
+    results::{Case, Results, Scene, Targets},
+    stage::{Database, Server},
+};
+use crate::{
+    cli::{
+        Session,
+        client::Client,
+        error::CliError,
+        output::{Table, Value, text},
+    },
+    metering::limits::WRITERS,
+    proto::VerifyLedgerRequest,
+};
+
+const EXAMPLES: &str = "\
+Starts a Postgres and a server of its own and removes them at the end, unless it is told to measure
+one that runs. Give it a machine without other work.
+
+Examples:
+  tollgate bench --quick
+  tollgate bench --output json > bench.json
+  tollgate bench --scratch /var/tmp
+  tollgate bench --running --endpoint http://127.0.0.1:50051";
+/// Accounts that are active, of all that there are.
+const ACTIVE: [usize; 3] = [1, 100, 1_000];
+/// Calls at once.
+const IN_FLIGHT: [usize; 3] = [1, 64, 256];
+/// Bits a second a progress bar is drawn.
+const DRAWS_PER_SECOND: u8 = 5;
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct BenchArgs {
+    /// Fewer accounts and shorter stretches: ends within a minute
+    #[arg(long)]
+    quick: bool,
+    /// Measure the server at --endpoint, with accounts made there, instead of starting one
+    #[arg(long)]
+    running: bool,
+    /// Where the run's own Postgres keeps its data [default: the system's temporary directory]
+    #[arg(long, value_name = "DIR", conflicts_with = "running")]
+    scratch: Option<PathBuf>,
+}
+
+/// How long a run is.
+#[derive(Debug, Clone, Copy)]
+struct Extent {
+    accounts: u64,
+    repetitions: u64,
+    /// Calls of one stretch, with one in flight and with many.
+    calls_alone: u64,
+    calls: u64,
+    /// Items of one stretch over streams.
+    items: u64,
+}
+
+impl Extent {
+    const FULL: Self =
+        Self { accounts: 10_000, repetitions: 3, calls_alone: 1_500, calls: 15_000, items: 40_000 };
+    const QUICK: Self =
+        Self { accounts: 1_000, repetitions: 3, calls_alone: 60, calls: 1_500, items: 4_000 };
+
+    /// An account may have 20,000 requests under way.
+    fn items(self, accounts: usize) -> u64 {
+        if accounts == 1 { self.items.min(15_000) } else { self.items }
+    }
+}
+
+pub(super) async fn run(args: BenchArgs, session: &Session) -> Result<(), CliError> {
+    let extent = if args.quick { Extent::QUICK } else { Extent::FULL };
+    let tables = if args.running {
+        let clients = stage::connect(&session.global).await?;
+        let connect = |endpoint: String| {
+            let global = crate::cli::Global { endpoint, ..session.global.clone() };
+            async move { stage::connect(&global).await }
+        };
+        measure(extent, clients, connect, None, 0).await?
+    } else {
+        let parent = args.scratch.unwrap_or_else(std::env::temp_dir);
+        let database = Database::start(&parent).await?;
+        let outcome = measure_own(extent, &database).await;
+        database.remove().await?;
+        outcome?
+    };
+    session.output.show_all(&tables)
+}
+
+async fn measure_own(extent: Extent, database: &Database) -> Result<Vec<Table>, CliError> {
+    let server = Server::start(database).await?;
+    let fdatasync = limits::fdatasync(database.directory())?;
+    let limits = Limits::connect(&database.options()).await?;
+    let clients = server.connect(None).await?;
+    let client = clients.first().ok_or_else(results::nothing)?.clone();
+    let connect = |endpoint: String| {
+        let server = &server;
+        async move { server.connect(Some(&endpoint)).await }
+    };
+    let sync = u64::try_from(fdatasync.as_micros()).unwrap_or(u64::MAX);
+    let mut tables = measure(extent, clients, connect, Some(limits), sync).await?;
+    tables.push(machine(&client, fdatasync).await?);
+    drop(client);
+    server.stop().await?;
+    Ok(tables)
+}
+
+/// Every scene under every load.
+async fn measure<Connecting>(
+    extent: Extent,
+    clients: Arc<[Client]>,
+    connect: impl Fn(String) -> Connecting,
+    mut limits: Option<Limits>,
+    fdatasync_us: u64,
+) -> Result<Vec<Table>, CliError>
+where
+    Connecting: Future<Output = Result<Arc<[Client]>, CliError>>,
+{
+    let first = clients.first().ok_or_else(results::nothing)?;
+    let population = Arc::new(Population::make(first, extent.accounts).await?);
+    let echo = Echo::start(Gateway::new(&clients, &population, 1).sample().await?).await?;
+    let bare = connect(echo.endpoint.clone()).await?;
+    let mut results = Results::default();
+    let bar = progress(extent.repetitions * ACTIVE.len() as u64 * (IN_FLIGHT.len() as u64 + 1));
+    for _ in 0..extent.repetitions {
+        for accounts in ACTIVE {
+            let gateway = Gateway::new(&clients, &population, accounts);
+            let bare = Gateway::new(&bare, &population, accounts);
+            for in_flight in IN_FLIGHT {
+                calls(extent, &gateway, &bare, (in_flight, accounts), &mut results).await?;
+                bar.inc(1);
+            }
+            streams(extent, &gateway, &bare, accounts, &mut results).await?;
+            if let Some(limits) = &mut limits {
+                written(extent, limits, &population, accounts, &mut results).await?;
+            }
+            bar.inc(1);
+        }
+    }
+    bar.finish_and_clear();
+    Ok(vec![Targets::judge(&results, fdatasync_us).table(), results.table()])
+}
+
+/// One call after another in each of so many lanes.
+async fn calls(
+    extent: Extent,
+    gateway: &Gateway,
+    bare: &Gateway,
+    (in_flight, accounts): (usize, usize),
+    results: &mut Results,
+) -> Result<(), CliError> {
+    let calls = if in_flight == 1 { extent.calls_alone } else { extent.calls };
+    let mut add = |scene, slice| results.add(Case { scene, in_flight, accounts }, slice);
+    let (slice, echoed) = bare.authorize(in_flight, calls).await?;
+    add(Scene::EchoAuthorize, slice);
+    let (slice, granted) = gateway.authorize(in_flight, calls).await?;
+    add(Scene::Authorize, slice);
+    add(Scene::EchoRecord, bare.record(in_flight, echoed).await?);
+    add(Scene::Record, gateway.record(in_flight, granted).await?);
+    add(Scene::Cycle, gateway.cycle(in_flight, calls).await?);
+    Ok(())
+}
+
+/// Many at once, by streams and batches.
+async fn streams(
+    extent: Extent,
+    gateway: &Gateway,
+    bare: &Gateway,
+    accounts: usize,
+    results: &mut Results,
+) -> Result<(), CliError> {
+    let items = extent.items(accounts);
+    let mut add = |scene, slice: Slice| results.add(Case { scene, in_flight: 0, accounts }, slice);
+    add(Scene::EchoStream, bare.authorize_stream(items).await?.0);
+    let (slice, granted) = gateway.authorize_stream(items).await?;
+    add(Scene::AuthorizeStream, slice);
+    add(Scene::RecordStream, gateway.record_stream(granted).await?);
+    let (_, granted) = gateway.authorize_stream(items).await?;
+    add(Scene::RecordBatch, gateway.record_batches(granted).await?);
+    Ok(())
+}
+
+/// The database without the server.
+async fn written(
+    extent: Extent,
+    limits: &mut Limits,
+    population: &Arc<Population>,
+    accounts: usize,
+    results: &mut Results,
+) -> Result<(), CliError> {
+    let events = usize::try_from(extent.items).unwrap_or(usize::MAX);
+    let mut add = |scene, slice| results.add(Case { scene, in_flight: 0, accounts }, slice);
+    let slice = limits.write(Way::Posted, population, accounts, WRITERS, events).await?;
+    add(Scene::Posted, slice);
+    let slice = limits.write(Way::Posted, population, accounts, 1, events).await?;
+    add(Scene::PostedByOne, slice);
+    let slice = limits.write(Way::Inserted, population, accounts, WRITERS, events).await?;
+    add(Scene::Inserted, slice);
+    Ok(())
+}
+
+/// What it ran on, and whether the books are right after it.
+async fn machine(client: &Client, fdatasync: Duration) -> Result<Table, CliError> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let verified =
+        client.ledger().verify_ledger(VerifyLedgerRequest::default()).await?.into_inner();
+    let microseconds = u64::try_from(fdatasync.as_micros()).unwrap_or(u64::MAX);
+    Ok(Table::record(
+        "run",
+        vec![
+            ("version", text(env!("CARGO_PKG_VERSION"))),
+            ("cores", Value::Count(cores as u64)),
+            ("fdatasync_us", Value::Count(microseconds)),
+            ("books_are_right", Value::Flag(verified.clean)),
+        ],
+    ))
+}
+
+/// Drawn on terminals alone.
+fn progress(stretches: u64) -> ProgressBar {
+    let target = ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND);
+    let bar = ProgressBar::with_draw_target(Some(stretches), target);
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len}  {eta} left") {
+        bar.set_style(style);
+    }
+    bar
+}
