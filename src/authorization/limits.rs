@@ -63,6 +63,9 @@ pub const EXPOSURE_TICK: Duration = Duration::from_secs(1);
 /// A lease covers this much of the account's recent spending, so that renewals stay in the
 /// background.
 pub const LEASE_HORIZON: Duration = Duration::from_secs(4);
+/// A lease covers at least so many requests like the largest of late, so that an account whose
+/// requests have only begun does not wait for each of them.
+pub const REQUESTS_AHEAD: u32 = 32;
 /// Over how long recent spending is averaged.
 pub const SPENDING_WINDOW: Duration = Duration::from_secs(10);
 /// An idle lease is given back after this long.

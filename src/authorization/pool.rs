@@ -62,6 +62,8 @@ pub struct Pool {
     lapsed_until: Option<DateTime<Utc>>,
     waiting: Vec<(Amount, Amount)>,
     spending: Spending,
+    /// The largest request since the last renewal began.
+    largest: Amount,
 }
 
 impl Pool {
@@ -120,12 +122,14 @@ impl Pool {
         // lend whatever is there to nobody's help.
         if need.is_positive() {
             self.waiting.push((need, floor.min(need)));
+            self.largest = self.largest.max(need);
         }
     }
 
     /// Counts what was reserved towards the recent spending.
     pub fn count_spending(&mut self, amount: Amount, at: Duration) {
         self.spending.add(amount, at);
+        self.largest = self.largest.max(amount);
     }
 
     /// Whether a request waits for it.
@@ -137,8 +141,16 @@ impl Pool {
     /// Whether the lease should be renewed in the background, before it runs dry.
     #[must_use]
     pub fn runs_dry(&self, at: Duration) -> bool {
-        let wanted = self.spending.over_horizon(at);
+        let wanted = self.ahead(at);
         self.free.decimal() * Decimal::TWO < wanted.decimal()
+    }
+
+    /// What should be free so that the requests to come need not wait: what a few seconds spend, and
+    /// for whoever has only begun to, what a few requests do.
+    fn ahead(&self, at: Duration) -> Amount {
+        let requests = self.largest.decimal().saturating_mul(limits::REQUESTS_AHEAD.into());
+        let requests = Amount::new(requests).unwrap_or_else(|_| Amount::largest());
+        self.spending.over_horizon(at).max(requests)
     }
 
     /// What has been settled or has lapsed and the database still believes reserved.
@@ -162,7 +174,8 @@ impl Pool {
         if give_back {
             self.free = Amount::ZERO;
         }
-        let want = self.spending.over_horizon(at).minus_to_zero(self.free);
+        let want = self.ahead(at).minus_to_zero(self.free);
+        self.largest = Amount::ZERO;
         Renewal {
             sequence,
             kept: more(self.free, self.outstanding),

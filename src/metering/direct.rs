@@ -34,7 +34,7 @@ impl DirectWriter {
 
     /// Inserts the same rows into a table of the same shape, and nothing else.
     pub(crate) async fn insert(&mut self, events: &[NewEvent]) -> Result<(), sqlx::Error> {
-        store::insert_alone(&mut self.connection, self.instance, events.iter()).await
+        store::insert_alone(&mut self.connection, events.iter()).await
     }
 
     /// Makes that table.

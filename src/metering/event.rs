@@ -165,10 +165,10 @@ pub struct Detail {
 }
 
 impl Detail {
-    /// Whether there is nothing to keep.
+    /// Whether there is more than the request's id, which is the event's own.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self == &Self::default()
+    pub fn is_kept_apart(&self) -> bool {
+        !self.end_user.is_empty() || !self.labels.is_empty() || self.provider_usage.is_some()
     }
 }
 

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{
     dialect::Dialect,
     error::MeteringError,
-    event::{Fingerprint, NewEvent, Outcome, StoredEvent},
+    event::{Detail, Fingerprint, NewEvent, Outcome, StoredEvent},
     limits::{LOCK_TIMEOUT, STATEMENT_TIMEOUT},
     quantities::Quantities,
 };
@@ -44,14 +44,16 @@ pub(super) struct Mode {
 
 const POST_USAGE: &str = "
     SELECT busy, inserted, overrun_events, overruns
-    FROM post_usage($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
-                    $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33,
-                    $34::text[]::jsonb[], $35, $36::text[]::jsonb[], $37, $38, $39)";
+    FROM post_usage($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
+                    $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32,
+                    $33, $34, $35, $36, $37, $38, $39::text[]::jsonb[], $40,
+                    $41::text[]::jsonb[])";
 const POST_NEW_USAGE: &str = "
     SELECT busy, inserted, overrun_events, overruns
-    FROM post_new_usage($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
-                        $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32,
-                        $33, $34::text[]::jsonb[], $35, $36::text[]::jsonb[], $37, $38, $39)";
+    FROM post_new_usage($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
+                        $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31,
+                        $32, $33, $34, $35, $36, $37, $38, $39::text[]::jsonb[], $40,
+                        $41::text[]::jsonb[])";
 
 /// A connection for a writer, which no pool shares: a pool would ping it on every release.
 pub(super) async fn connect_writer(
@@ -81,11 +83,8 @@ pub(super) async fn post<'a>(
     batch: impl Iterator<Item = &'a NewEvent>,
 ) -> Result<Posted, sqlx::Error> {
     let statement = if mode.expect_duplicates { POST_USAGE } else { POST_NEW_USAGE };
-    let columns = Columns::of(batch);
-    let row = columns
-        .bind(sqlx::query(statement), instance, mode.skip_locked)
-        .fetch_one(connection)
-        .await?;
+    let query = sqlx::query(statement).bind(instance.0).bind(mode.skip_locked);
+    let row = Columns::of(batch).bind(query).fetch_one(connection).await?;
     let busy: Option<Vec<Uuid>> = row.try_get("busy")?;
     let inserted: Option<Vec<Uuid>> = row.try_get("inserted")?;
     let overrun_events: Option<Vec<Uuid>> = row.try_get("overrun_events")?;
@@ -113,37 +112,31 @@ const INSERT_ALONE: &str = "
         account_id, event_id, key_id, occurred_at, posting, price_version,
         input, output, cache_read, cache_write, reasoning, audio_input, audio_output, images,
         tier_above, latency_ms, model_id, period, outcome, cache_hit, charge, saving,
-        authorized, provider, served_model, region, fallback_from)
-    SELECT ($3::uuid[])[event.slot], event_id, key_id, occurred_at,
+        authorized, request_id, provider, served_model, region, fallback_from)
+    SELECT ($1::uuid[])[slot], event_id, key_id, occurred_at,
            CASE WHEN charge > 0 THEN 1 ELSE 0 END, price_version,
            input, output, cache_read, cache_write, reasoning, audio_input, audio_output, images,
            tier_above, latency_ms, model_id,
            date_trunc('month', occurred_at AT TIME ZONE 'UTC')::date, outcome, cache_hit, charge,
-           saving, authorized, provider, served_model, region, fallback_from
-    FROM unnest($4::integer[], $5::uuid[], $6::uuid[], $7::timestamptz[], $8::bigint[],
-                $9::integer[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[],
-                $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[],
-                $19::integer[], $20::smallint[], $21::boolean[], $22::numeric[], $23::numeric[],
-                $24::numeric[], $27::text[], $28::text[], $29::text[], $30::text[])
+           saving, authorized, request_id, provider, served_model, region, fallback_from
+    FROM unnest($2::integer[], $3::uuid[], $4::uuid[], $5::timestamptz[], $6::bigint[],
+                $7::integer[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[],
+                $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[],
+                $17::integer[], $18::smallint[], $19::boolean[], $20::numeric[], $21::numeric[],
+                $22::numeric[], $23::timestamptz[], $24::uuid[], $25::text[], $26::text[],
+                $27::text[], $28::text[], $29::text[])
          AS event (slot, event_id, key_id, occurred_at, price_version, model_id,
                    input, output, cache_read, cache_write, reasoning, audio_input, audio_output,
                    images, tier_above, latency_ms, outcome, cache_hit, charge, saving, authorized,
-                   provider, served_model, region, fallback_from)
-    -- The rest of what is bound for posting, so that both bind the same.
-    WHERE $1::uuid IS NOT NULL AND $2::boolean IS NOT NULL AND $25::timestamptz[] IS NOT NULL
-      AND $26::uuid[] IS NOT NULL AND $31::integer[] IS NOT NULL AND $32::text[] IS NOT NULL
-      AND $33::text[] IS NOT NULL AND $34::text[] IS NOT NULL AND $35::smallint[] IS NOT NULL
-      AND $36::text[] IS NOT NULL AND $37::integer[] IS NOT NULL AND $38::uuid[] IS NOT NULL
-      AND $39::date[] IS NOT NULL";
+                   settle_by, issuer, request_id, provider, served_model, region, fallback_from)";
 
 /// Inserts the rows of a batch into the bare table, and posts nothing.
 pub(super) async fn insert_alone<'a>(
     connection: &mut PgConnection,
-    instance: InstanceId,
     batch: impl Iterator<Item = &'a NewEvent>,
 ) -> Result<(), sqlx::Error> {
-    let columns = Columns::of(batch);
-    columns.bind(sqlx::query(INSERT_ALONE), instance, false).execute(connection).await?;
+    let (_, _, query) = Columns::of(batch).bind_events(sqlx::query(INSERT_ALONE));
+    query.execute(connection).await?;
     Ok(())
 }
 
@@ -167,17 +160,32 @@ struct Columns<'a> {
     authorized: Vec<Decimal>,
     settle_by: Vec<Option<DateTime<Utc>>>,
     issuers: Vec<Option<Uuid>>,
-    served: [Vec<&'a str>; 4],
-    detail_events: Vec<i32>,
-    requests: Vec<&'a str>,
+    texts: [Vec<&'a str>; 5],
+    budgets: BudgetColumns,
+    details: DetailColumns<'a>,
+}
+
+/// Which events are charged to which budgets.
+#[derive(Default)]
+struct BudgetColumns {
+    firsts: Vec<i32>,
+    counts: Vec<i32>,
+    events: Vec<i32>,
+    budgets: Vec<Uuid>,
+    starts: Vec<NaiveDate>,
+}
+
+/// What is kept apart, of the events that have such.
+#[derive(Default)]
+struct DetailColumns<'a> {
+    events: Vec<i32>,
     end_users: Vec<&'a str>,
     labels: Vec<Option<String>>,
     dialects: Vec<Option<i16>>,
     provider_usages: Vec<Option<&'a str>>,
-    budget_events: Vec<i32>,
-    budgets: Vec<Uuid>,
-    budget_starts: Vec<NaiveDate>,
 }
+
+type Query<'a> = sqlx::query::Query<'a, sqlx::Postgres, sqlx::postgres::PgArguments>;
 
 impl<'a> Columns<'a> {
     fn of(batch: impl Iterator<Item = &'a NewEvent>) -> Self {
@@ -190,7 +198,7 @@ impl<'a> Columns<'a> {
         if self.accounts.last() != Some(&event.account_id.0) {
             self.accounts.push(event.account_id.0);
         }
-        self.slots.push(i32::try_from(self.accounts.len()).unwrap_or(i32::MAX));
+        self.slots.push(place(self.accounts.len()));
         self.event_ids.push(event.event_id.0);
         self.key_ids.push(event.fingerprint.key_id.0);
         self.occurred_at.push(event.occurred_at);
@@ -222,41 +230,39 @@ impl<'a> Columns<'a> {
         self.authorized.push(reserved.decimal());
         self.settle_by.push(event.authorized.map(|authorized| authorized.covered_until));
         self.issuers.push(event.authorized.map(|authorized| authorized.issuer.0));
-        let texts = [&served.provider, &served.served_model, &served.region, &served.fallback_from];
-        for (column, text) in self.served.iter_mut().zip(texts) {
+        let texts = [
+            &event.detail.request_id,
+            &served.provider,
+            &served.served_model,
+            &served.region,
+            &served.fallback_from,
+        ];
+        for (column, text) in self.texts.iter_mut().zip(texts) {
             column.push(text);
         }
-        self.push_detail(event);
-        for BudgetPeriod { budget, start } in &event.budgets {
-            self.budget_events.push(i32::try_from(self.event_ids.len()).unwrap_or(i32::MAX));
-            self.budgets.push(budget.0);
-            self.budget_starts.push(*start);
-        }
+        let number = place(self.event_ids.len());
+        self.budgets.push(number, &event.budgets);
+        self.details.push(number, &event.detail);
     }
 
-    fn push_detail(&mut self, event: &'a NewEvent) {
-        let detail = &event.detail;
-        if detail.is_empty() {
-            return;
-        }
-        self.detail_events.push(i32::try_from(self.event_ids.len()).unwrap_or(i32::MAX));
-        self.requests.push(&detail.request_id);
-        self.end_users.push(&detail.end_user);
-        self.labels.push((!detail.labels.is_empty()).then(|| json!(detail.labels).to_string()));
-        let usage = detail.provider_usage.as_ref();
-        self.dialects.push(usage.map(|(dialect, _)| dialect_number(*dialect)));
-        self.provider_usages.push(usage.map(|(_, json)| json.as_str()));
+    fn bind(self, query: Query<'a>) -> Query<'a> {
+        let (budgets, details, query) = self.bind_events(query);
+        query
+            .bind(budgets.firsts)
+            .bind(budgets.counts)
+            .bind(budgets.events)
+            .bind(budgets.budgets)
+            .bind(budgets.starts)
+            .bind(details.events)
+            .bind(details.end_users)
+            .bind(details.labels)
+            .bind(details.dialects)
+            .bind(details.provider_usages)
     }
 
-    fn bind(
-        self,
-        query: sqlx::query::Query<'a, sqlx::Postgres, sqlx::postgres::PgArguments>,
-        instance: InstanceId,
-        skip_locked: bool,
-    ) -> sqlx::query::Query<'a, sqlx::Postgres, sqlx::postgres::PgArguments> {
+    /// Binds what the rows of events are made of, and gives back the rest.
+    fn bind_events(self, query: Query<'a>) -> (BudgetColumns, DetailColumns<'a>, Query<'a>) {
         let mut query = query
-            .bind(instance.0)
-            .bind(skip_locked)
             .bind(self.accounts)
             .bind(self.slots)
             .bind(self.event_ids)
@@ -277,20 +283,42 @@ impl<'a> Columns<'a> {
             .bind(self.authorized)
             .bind(self.settle_by)
             .bind(self.issuers);
-        for texts in self.served {
+        for texts in self.texts {
             query = query.bind(texts);
         }
-        query
-            .bind(self.detail_events)
-            .bind(self.requests)
-            .bind(self.end_users)
-            .bind(self.labels)
-            .bind(self.dialects)
-            .bind(self.provider_usages)
-            .bind(self.budget_events)
-            .bind(self.budgets)
-            .bind(self.budget_starts)
+        (self.budgets, self.details, query)
     }
+}
+
+impl BudgetColumns {
+    fn push(&mut self, number: i32, budgets: &[BudgetPeriod]) {
+        self.firsts.push(place(self.budgets.len() + 1));
+        self.counts.push(place(budgets.len()));
+        for BudgetPeriod { budget, start } in budgets {
+            self.events.push(number);
+            self.budgets.push(budget.0);
+            self.starts.push(*start);
+        }
+    }
+}
+
+impl<'a> DetailColumns<'a> {
+    fn push(&mut self, number: i32, detail: &'a Detail) {
+        if !detail.is_kept_apart() {
+            return;
+        }
+        self.events.push(number);
+        self.end_users.push(&detail.end_user);
+        self.labels.push((!detail.labels.is_empty()).then(|| json!(detail.labels).to_string()));
+        let usage = detail.provider_usage.as_ref();
+        self.dialects.push(usage.map(|(dialect, _)| dialect_number(*dialect)));
+        self.provider_usages.push(usage.map(|(_, json)| json.as_str()));
+    }
+}
+
+/// A place in an array; batches are far smaller than what it holds.
+fn place(number: usize) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
 }
 
 /// The number of a dialect, as in the contract.
