@@ -404,11 +404,15 @@ const EVENTS_IN_THEIR_PARTITION: SqlCheck = check!(
             WHERE oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'usage_events'::regclass)
         )
         SELECT format('account %s: event %s is in %s, which ranges from %s to %s', account_id,
-                      event_id, event.tableoid::regclass, range.bounds[1], range.bounds[2]) AS finding
-        FROM usage_events AS event
-        JOIN range ON range.oid = event.tableoid
-        WHERE (event_id < range.bounds[1] OR event_id >= range.bounds[2])
-          AND ($1::uuid IS NULL OR account_id = $1)",
+                      event_id, partition::regclass, range.bounds[1], range.bounds[2]) AS finding
+        -- OFFSET keeps the comparison out of the scan, which would prune the very partitions whose
+        -- range cannot hold what is looked for.
+        FROM (SELECT account_id, event_id, tableoid AS partition
+              FROM usage_events
+              WHERE $1::uuid IS NULL OR account_id = $1
+              OFFSET 0) AS event
+        JOIN range ON range.oid = event.partition
+        WHERE event_id < range.bounds[1] OR event_id >= range.bounds[2]",
 );
 
 // Of a trigger's type, bit 1 is before, bit 0 for each row; bits 3, 4 and 5 delete, update and
