@@ -33,6 +33,7 @@ use crate::{
     database::{
         embedded::{self, EmbeddedCluster},
         migrate, pool,
+        reports::ReportPool,
     },
     identity::{
         Gate, Role,
@@ -83,6 +84,7 @@ pub struct RunningServer {
     calls: CallMetrics,
     calls_ended: oneshot::Receiver<()>,
     pool: PgPool,
+    reports: ReportPool,
     cluster: Option<EmbeddedCluster>,
 }
 
@@ -90,6 +92,7 @@ pub struct RunningServer {
 #[derive(Debug, Clone)]
 pub(crate) struct Parts {
     pub(crate) pool: PgPool,
+    pub(crate) reports: ReportPool,
     pub(crate) tasks: Tasks,
     pub(crate) metrics: Arc<Metrics>,
 }
@@ -131,8 +134,13 @@ pub async fn start(config: Config) -> Result<RunningServer, ServerError> {
     };
     let (incoming, local_addr) = bind(config.listen)?;
 
-    let parts =
-        Parts { pool: pool.clone(), tasks: Tasks::new(), metrics: Arc::new(Metrics::new()) };
+    let reports = ReportPool::open(options.clone());
+    let parts = Parts {
+        pool: pool.clone(),
+        reports: reports.clone(),
+        tasks: Tasks::new(),
+        metrics: Arc::new(Metrics::new()),
+    };
     let (health, health_service) = Health::new(parts.metrics.database.clone());
     let routes = match services::routes(&parts, config.lifetime, health_service).await {
         Ok(routes) => routes,
@@ -163,6 +171,7 @@ pub async fn start(config: Config) -> Result<RunningServer, ServerError> {
         calls: parts.metrics.calls.clone(),
         calls_ended,
         pool,
+        reports,
         cluster,
     })
 }
@@ -243,7 +252,8 @@ impl RunningServer {
         self.tasks.begin_closing();
         let calls_ended = self.calls_have_ended().await;
         let tasks_ended = self.tasks.stop(TASK_DRAIN).await;
-        let _ = tokio::time::timeout(POOL_DRAIN, self.pool.close()).await;
+        let close = async { tokio::join!(self.pool.close(), self.reports.close()) };
+        let _ = tokio::time::timeout(POOL_DRAIN, close).await;
         if let Some(cluster) = self.cluster {
             cluster.stop().await?;
         }

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
-use sqlx::{PgConnection, PgPool, Postgres, Row as _, Transaction, postgres::PgRow};
+use sqlx::{PgConnection, Row as _, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{
-    Grouping, READ_TIMEOUT, Span, SummaryCursor, UnsettledAuthorization, UnsettledCursor,
-    UsageEvent, UsageQuery, UsageSummary,
+    Grouping, Span, SummaryCursor, UnsettledAuthorization, UnsettledCursor, UsageEvent, UsageQuery,
+    UsageSummary,
 };
 use crate::{
     ids::{AccountId, AuthorizationId, KeyId, PriceVersionId},
@@ -19,19 +19,6 @@ use crate::{
         store::{amount, count, currency, outcome, quantities},
     },
 };
-
-/// A transaction that only reads and whose statements are bounded.
-pub(super) async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-    let mut reading = pool.begin().await?;
-    sqlx::query(
-        "SELECT set_config('transaction_read_only', 'on', true),
-                set_config('statement_timeout', $1, true)",
-    )
-    .bind(READ_TIMEOUT.as_millis().to_string())
-    .execute(&mut *reading)
-    .await?;
-    Ok(reading)
-}
 
 const LIST: &str = "
     SELECT event.account_id, event.event_id, event.key_id, model.name AS model, event.occurred_at,

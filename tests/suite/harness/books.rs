@@ -2,6 +2,7 @@
 
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use tollgate::{
+    database::reports::ReportPool,
     ids::AccountId,
     ledger::{
         chart::PaymentMethod,
@@ -15,9 +16,11 @@ use uuid::Uuid;
 
 use super::postgres::fresh_database;
 
-/// The books of a new database.
+/// The books of a new database. Cheap to clone; all clones are the same.
+#[derive(Clone)]
 pub(crate) struct Books {
     pub(crate) pool: PgPool,
+    pub(crate) reports: ReportPool,
 }
 
 /// How an account pays.
@@ -37,8 +40,9 @@ impl Books {
     /// of 2,500,000 tokens.
     pub(crate) async fn open() -> Self {
         let options = fresh_database().await;
+        let reports = ReportPool::open(options.clone());
         let pool = PgPoolOptions::new().max_connections(20).connect_with(options).await.unwrap();
-        let books = Self { pool };
+        let books = Self { pool, reports };
         books.run("INSERT INTO models (name) VALUES ('acme/parrot')").await;
         books
             .run(
