@@ -80,6 +80,17 @@ pub async fn open(options: PgConnectOptions, connections: u32) -> Result<PgPool,
         .connect_lazy_with(options))
 }
 
+/// One connection for a task in the background, which takes none from anybody else. It comes back by
+/// itself after it was lost.
+#[must_use]
+pub fn single(options: PgConnectOptions, purpose: &str) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .idle_timeout(IDLE_TIMEOUT)
+        .connect_lazy_with(session(options, purpose))
+}
+
 /// One session, within a bounded time.
 pub async fn connect(options: &PgConnectOptions) -> Result<PgConnection, DatabaseError> {
     match tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(options)).await {
