@@ -1,7 +1,8 @@
 //! What was used: event by event, in totals, and what was authorized and never reported.
 //!
 //! Reads have a pool of their own, whose statements are bounded in time, so that a question about
-//! years of usage holds up nobody else. Charges are those of the events; what was
+//! years of usage holds up nobody else. Totals come from the daily [`rollups`](super::rollups) and
+//! from the events that are not in them, in one snapshot. Charges are those of the events; what was
 //! taken back is in the ledger's reversals.
 
 mod store;
