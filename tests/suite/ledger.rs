@@ -1,5 +1,7 @@
 //! The books: reversals, reports, append-only, and the proof of it all.
 
+use std::time::Duration;
+
 use tollgate::{
     ids::AccountId,
     ledger::{
@@ -10,6 +12,7 @@ use tollgate::{
         split::Sources,
         verify::{Verification, Verifier},
     },
+    metering::rollups::{self, Bounds},
     money::Amount,
     problem::Problem as _,
 };
@@ -352,6 +355,21 @@ const TAMPERED: &[(&str, &str, &str)] = &[
         "which ranges from",
     ),
     (
+        "UPDATE usage_rollups SET output = output + 7",
+        "rollups_equal_events",
+        "output is 7 in the rollup and 0 by the events",
+    ),
+    (
+        "DELETE FROM usage_rollups",
+        "rollups_equal_events",
+        "requests is missing in the rollup and 3 by the events",
+    ),
+    (
+        "UPDATE usage_rollup_watermark SET recorded_before = recorded_before - interval '1 day'",
+        "rollups_equal_events",
+        "requests is 3 in the rollup and missing by the events",
+    ),
+    (
         "ALTER TABLE transfers DISABLE TRIGGER transfers_append_only",
         "append_only_guards",
         "table transfers can be changed: no trigger refuses UPDATE",
@@ -373,6 +391,7 @@ async fn whatever_is_tampered_with_is_found_and_named() {
         // 22 in one posting: 5 promotional, 17 credits.
         let events = books.record(account, &["17", "2", "3"]).await;
         reverse(&books, account, events[2]).await.unwrap();
+        books.roll_up().await;
 
         let mut superuser = books.pool.acquire().await.unwrap();
         let disarmed = format!("SET session_replication_role = replica; {tampering}");
@@ -422,6 +441,11 @@ async fn books_that_are_being_written_verify_clean_at_any_moment() {
     }
     let mut verified = 0;
     while !writers.is_empty() {
+        // The daily sums, too, with the least margin there can be.
+        let bounds = Bounds { margin: Duration::ZERO, events: 7 };
+        for _ in 0..5 {
+            rollups::step(&books.pool, bounds).await.unwrap();
+        }
         let verification = verify(&books).await;
         assert_eq!(findings(&verification), [""; 0]);
         verified += 1;
@@ -437,6 +461,7 @@ async fn books_that_are_being_written_verify_clean_at_any_moment() {
              SELECT account_id, budget_id, '2026-11-23' FROM budget",
         )
         .await;
+    books.roll_up().await;
     assert!(verified > 1, "the writers were done before they could be watched");
     let verification = verify(&books).await;
     assert_eq!(findings(&verification), [""; 0]);
