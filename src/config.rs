@@ -28,8 +28,8 @@ use crate::{
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:50051";
 /// Loopback, and a port of the range that Prometheus exporters use.
 pub const DEFAULT_METRICS_LISTEN: &str = "127.0.0.1:9464";
-/// Connections for administration and reports. The hot paths own theirs, so that a slow report
-/// never stands in their way; a small Postgres allows 100 in all.
+/// Connections for administration. The hot paths and reports own theirs, so that neither stands in
+/// another's way; a small Postgres allows 100 in all.
 pub const DEFAULT_DATABASE_CONNECTIONS: u32 = 16;
 /// Everything an operator wants to know, and nothing per call.
 pub const DEFAULT_LOG_FILTER: &str = "info";
@@ -61,7 +61,7 @@ pub struct ServeArguments {
     #[arg(long, value_name = "URL", env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: Option<String>,
 
-    /// Connections for administration and reports; the hot paths have their own
+    /// Connections for administration; the hot paths and reports have their own
     #[arg(
         long,
         value_name = "COUNT",
@@ -145,7 +145,7 @@ pub struct Config {
     pub metrics_listen: Option<SocketAddr>,
     /// Where the books are.
     pub database: DatabaseChoice,
-    /// Connections for administration and reports.
+    /// Connections for administration.
     pub database_connections: u32,
     /// How long grants hold.
     pub lifetime: Lifetime,

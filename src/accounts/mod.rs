@@ -50,7 +50,7 @@ pub struct Accounts {
 }
 
 impl Accounts {
-    /// Reads come from this pool; changes happen on the connection that each method is given.
+    /// One account is read from this pool; lists and changes use the connection that they are given.
     #[must_use]
     pub fn new(pool: PgPool) -> Self {
         Self { pool }
@@ -64,11 +64,12 @@ impl Accounts {
     /// Accounts in the order in which they were made, at most `limit`, from after one of them.
     pub async fn list(
         &self,
+        connection: &mut PgConnection,
         status: Option<AccountStatus>,
         after: Option<AccountId>,
         limit: i64,
     ) -> Result<Vec<Account>, AccountError> {
-        Ok(store::accounts(&self.pool, status, after, limit).await?)
+        Ok(store::accounts(connection, status, after, limit).await?)
     }
 
     /// Makes an account with its funds, which are empty.

@@ -21,6 +21,7 @@ use crate::{
         status::refused,
     },
     authorization::Authorizer,
+    database::reports::ReportPool,
     ids::AccountId,
     money::Currency,
     proto::{self, account_service_server::AccountService},
@@ -36,6 +37,7 @@ const CLOSED: &str = "the account is closed";
 #[derive(Debug, Clone)]
 pub struct AccountApi {
     pool: PgPool,
+    reports: ReportPool,
     accounts: Accounts,
     directory: Arc<Directory>,
     authorizer: Arc<Authorizer>,
@@ -44,8 +46,13 @@ pub struct AccountApi {
 impl AccountApi {
     /// Changes are dropped from this directory before they are answered.
     #[must_use]
-    pub fn new(pool: PgPool, directory: Arc<Directory>, authorizer: Arc<Authorizer>) -> Self {
-        Self { accounts: Accounts::new(pool.clone()), pool, directory, authorizer }
+    pub fn new(
+        pool: PgPool,
+        reports: ReportPool,
+        directory: Arc<Directory>,
+        authorizer: Arc<Authorizer>,
+    ) -> Self {
+        Self { accounts: Accounts::new(pool.clone()), pool, reports, directory, authorizer }
     }
 
     /// Waits until no server serves the account's keys any more. What this one holds is dropped
@@ -122,8 +129,9 @@ impl AccountService for AccountApi {
         let request = request.into_inner();
         let page = convert::page(LIST, request.page_size, &request.page_token).map_err(refused)?;
         let status = status_filter(request.status).map_err(refused)?;
-        let mut rows =
-            self.accounts.list(status, page.after, page.limit()).await.map_err(refused)?;
+        let mut snapshot = self.reports.snapshot().await.map_err(refused)?;
+        let listed = self.accounts.list(&mut snapshot, status, page.after, page.limit()).await;
+        let mut rows = listed.map_err(refused)?;
         let next_page_token =
             convert::next_page_token(LIST, &mut rows, page.size, |account| account.account_id);
         let accounts = rows.into_iter().map(account).collect();

@@ -30,6 +30,7 @@ use crate::{
     },
     authorization::{Authorizer, limits},
     clock,
+    database::reports::ReportPool,
     identity::{Caller, Role},
     ids::KeyId,
     money::{Amount, Currency},
@@ -49,6 +50,7 @@ const ROTATED: &str =
 #[derive(Debug, Clone)]
 pub struct KeyApi {
     pool: PgPool,
+    reports: ReportPool,
     keys: Keys,
     directory: Arc<Directory>,
     authorizer: Arc<Authorizer>,
@@ -58,8 +60,13 @@ impl KeyApi {
     /// Changes are dropped from this directory before they are answered, and a key that dies is
     /// dead on every server by then.
     #[must_use]
-    pub fn new(pool: PgPool, directory: Arc<Directory>, authorizer: Arc<Authorizer>) -> Self {
-        Self { keys: Keys::new(pool.clone()), pool, directory, authorizer }
+    pub fn new(
+        pool: PgPool,
+        reports: ReportPool,
+        directory: Arc<Directory>,
+        authorizer: Arc<Authorizer>,
+    ) -> Self {
+        Self { keys: Keys::new(pool.clone()), pool, reports, directory, authorizer }
     }
 
     /// Waits until every server knows when a rotated key ends. One that works on for longer than
@@ -150,8 +157,10 @@ impl KeyService for KeyApi {
             named_account_record(&self.directory, caller(&request)?, "account", name).await?;
         let request = request.into_inner();
         let page = convert::page(LIST, request.page_size, &request.page_token).map_err(refused)?;
+        let mut snapshot = self.reports.snapshot().await.map_err(refused)?;
+        let (id, limit) = (account.account_id, page.limit());
         let mut rows =
-            self.keys.list(account.account_id, page.after, page.limit()).await.map_err(refused)?;
+            self.keys.list(&mut snapshot, id, page.after, limit).await.map_err(refused)?;
         let next_page_token =
             convert::next_page_token(LIST, &mut rows, page.size, |key| key.key_id);
         let keys = rows.into_iter().map(|key| key_message(key, account.currency)).collect();

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use sqlx::PgPool;
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -13,6 +12,7 @@ use super::{
 };
 use crate::{
     accounts::directory::Directory,
+    database::reports::ReportPool,
     identity::Role,
     ids::AccountId,
     ledger::{
@@ -28,7 +28,7 @@ const LIST: &str = "ListTransfers";
 /// The service.
 #[derive(Debug)]
 pub struct LedgerApi {
-    pool: PgPool,
+    reports: ReportPool,
     directory: Arc<Directory>,
     verifier: Verifier,
 }
@@ -36,8 +36,8 @@ pub struct LedgerApi {
 impl LedgerApi {
     /// Reads the books behind this pool.
     #[must_use]
-    pub fn new(pool: PgPool, directory: Arc<Directory>) -> Self {
-        Self { verifier: Verifier::new(pool.clone()), pool, directory }
+    pub fn new(reports: ReportPool, directory: Arc<Directory>) -> Self {
+        Self { verifier: Verifier::new(reports.clone()), reports, directory }
     }
 
     /// The account that a request names; `None`, for everybody, where it names none.
@@ -88,7 +88,7 @@ impl LedgerService for LedgerApi {
             let problem = "is not after from; give an earlier from or a later until";
             return Err(refused(BadField::new("until", "EMPTY_RANGE", problem)));
         }
-        let mut rows = report::list_transfers(&self.pool, &filter).await.map_err(refused)?;
+        let mut rows = report::list_transfers(&self.reports, &filter).await.map_err(refused)?;
         let next_page_token =
             next_page_token(LIST, &mut rows, page.size, |last| (last.posting, last.line));
         let transfers = rows.into_iter().map(transfer).collect();
@@ -100,7 +100,7 @@ impl LedgerService for LedgerApi {
         request: Request<proto::GetTrialBalanceRequest>,
     ) -> Result<Response<proto::GetTrialBalanceResponse>, Status> {
         let account = self.optional_account(&request, &request.get_ref().account).await?;
-        let balance = report::trial_balance(&self.pool, account).await.map_err(refused)?;
+        let balance = report::trial_balance(&self.reports, account).await.map_err(refused)?;
         let lines = balance.lines.into_iter().map(|row| proto::TrialBalanceLine {
             code: row.line.code().to_owned(),
             name: row.line.name().to_owned(),

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     accounts::directory::Directory,
     catalog::book::PriceBook,
+    database::reports::ReportPool,
     identity::{Caller, Role},
     ids::{AccountId, AuthorizationId, KeyId, ModelId},
     ledger::reversal::{ReversalOrder, reverse_usage},
@@ -41,8 +42,10 @@ pub struct UsageApi {
     pub directory: Arc<Directory>,
     /// Names of models.
     pub book: Arc<PriceBook>,
-    /// For reports and reversals.
+    /// For reversals.
     pub pool: PgPool,
+    /// For lists and totals.
+    pub reports: ReportPool,
     /// When it is cancelled, streams answer what they have received and end.
     pub closing: CancellationToken,
 }
@@ -100,7 +103,7 @@ impl UsageApi {
     }
 
     fn reports(&self) -> UsageReports {
-        UsageReports::new(self.pool.clone())
+        UsageReports::new(self.reports.clone())
     }
 }
 

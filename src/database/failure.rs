@@ -31,6 +31,9 @@ pub enum DatabaseFailure {
     /// A lock or a statement took longer than it may, or lost a deadlock.
     #[error("the database is too busy with the same rows; try again in a moment")]
     Busy(#[source] sqlx::Error),
+    /// As many reports are read as may be at once.
+    #[error("too many reports are being read at once; try again in a moment")]
+    ReportsBusy,
     /// Anything else: a defect of ours or a damaged database.
     #[error("a statement failed")]
     Broken(#[source] sqlx::Error),
@@ -60,6 +63,7 @@ impl Problem for DatabaseFailure {
         match self {
             Self::Away(_) => ProblemKind::Unavailable,
             Self::Busy(_) => ProblemKind::Aborted,
+            Self::ReportsBusy => ProblemKind::ResourceExhausted,
             Self::Broken(_) => ProblemKind::Internal,
         }
     }
@@ -68,13 +72,14 @@ impl Problem for DatabaseFailure {
         match self {
             Self::Away(_) => "DATABASE_AWAY",
             Self::Busy(_) => "DATABASE_BUSY",
+            Self::ReportsBusy => "REPORTS_BUSY",
             Self::Broken(_) => "DATABASE_FAILURE",
         }
     }
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Away(_) | Self::Busy(_) => Some(RETRY_AFTER),
+            Self::Away(_) | Self::Busy(_) | Self::ReportsBusy => Some(RETRY_AFTER),
             Self::Broken(_) => None,
         }
     }

@@ -8,3 +8,4 @@ pub mod embedded;
 pub mod failure;
 pub mod migrate;
 pub mod pool;
+pub mod reports;

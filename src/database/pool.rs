@@ -1,6 +1,6 @@
-//! Connections to Postgres: what every session is told, and the pool for administration and
-//! reports. The hot paths open sessions of their own from `pool.connect_options()`, so that no
-//! report can take their connection.
+//! Connections to Postgres: what every session is told, and the pool for administration. Reports
+//! have [a pool of their own](super::reports), and the hot paths open sessions of their own from
+//! `pool.connect_options()`, so that nothing can take their connection.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the first connection of a start may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// An idle connection is closed after this long.
-const IDLE_TIMEOUT: Duration = Duration::from_mins(10);
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// What every session is told. They bound what a process frozen in the middle can hold: without
 /// them its row locks would stop its accounts for as long as it sleeps.
@@ -78,6 +78,17 @@ pub async fn open(options: PgConnectOptions, connections: u32) -> Result<PgPool,
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .idle_timeout(IDLE_TIMEOUT)
         .connect_lazy_with(options))
+}
+
+/// One connection for a task in the background, which takes none from anybody else. It comes back by
+/// itself after it was lost.
+#[must_use]
+pub fn single(options: PgConnectOptions, purpose: &str) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .idle_timeout(IDLE_TIMEOUT)
+        .connect_lazy_with(session(options, purpose))
 }
 
 /// One session, within a bounded time.

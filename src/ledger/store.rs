@@ -3,10 +3,11 @@
 //! gaps and every reader sees the transfers that a balance is made of.
 
 use chrono::{DateTime, NaiveDate, Utc};
-use sqlx::{FromRow, PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{FromRow, PgConnection, Postgres, Transaction};
 
 use crate::{
     accounts::change::{CHANNEL, Change},
+    database::reports::ReportPool,
     ids::{AccountId, CauseId},
     ledger::{balances::Balances, error::LedgerError, posting::Posting},
     money::{Amount, Currency},
@@ -231,10 +232,10 @@ pub(crate) async fn announce(
 
 /// A read-only snapshot of the books, every statement of which is stopped after so many seconds.
 pub(crate) async fn snapshot(
-    pool: &PgPool,
+    reports: &ReportPool,
     limit_seconds: u32,
 ) -> Result<Transaction<'static, Postgres>, LedgerError> {
-    let mut snapshot = pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+    let mut snapshot = reports.snapshot().await?;
     bound(&mut snapshot, limit_seconds).await?;
     Ok(snapshot)
 }

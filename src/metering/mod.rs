@@ -13,6 +13,8 @@
 //! | read what a replay was first answered | `writer` | one per batch with duplicates, no lock held |
 //! | let the reservation go, answer | `writer` | none |
 //!
+//! Behind it, [`rollups`] keeps daily sums, and [`report`] answers what was used.
+//!
 //! Bounds: [`limits`]. An OK means committed and on the disk; the same event again gets the first
 //! answer; one bad event fails alone.
 
@@ -26,6 +28,7 @@ pub mod limits;
 pub mod quantities;
 pub mod recorder;
 pub mod report;
+pub mod rollups;
 mod shard;
 mod store;
 pub mod window;

@@ -67,7 +67,7 @@ impl From<sqlx::Error> for Setback {
             _ => {}
         }
         match DatabaseFailure::from(error) {
-            DatabaseFailure::Busy(_) => Self::Passing,
+            DatabaseFailure::Busy(_) | DatabaseFailure::ReportsBusy => Self::Passing,
             DatabaseFailure::Broken(error @ sqlx::Error::Protocol(_)) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "out of step");
                 Self::Away

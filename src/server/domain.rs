@@ -8,8 +8,10 @@ use crate::{
     authorization::{Authorizer, lifetime::Lifetime, limits},
     catalog::book::PriceBook,
     clock,
+    database::pool,
     metering::{
         recorder::{Recorder, RecorderOptions},
+        rollups,
         window::UsageWindow,
     },
 };
@@ -42,6 +44,8 @@ impl Domain {
         )
         .await?;
         let recorder = recorder(parts, &authorizer).await?;
+        let one = pool::single(parts.pool.connect_options().as_ref().clone(), "usage rollups");
+        rollups::keep(one, parts.metrics.metering.clone(), &parts.tasks);
         let domain = Self { directory, book, authorizer, recorder };
         domain.listen(parts);
         Ok(domain)

@@ -29,6 +29,7 @@ use crate::{
     database::{
         embedded::{self, EmbeddedCluster},
         migrate, pool,
+        reports::ReportPool,
     },
     identity::{
         Gate, Role,
@@ -79,6 +80,7 @@ pub struct RunningServer {
     calls: CallMetrics,
     doors: Doors,
     pool: PgPool,
+    reports: ReportPool,
     cluster: Option<EmbeddedCluster>,
 }
 
@@ -86,6 +88,7 @@ pub struct RunningServer {
 #[derive(Debug, Clone)]
 pub(crate) struct Parts {
     pub(crate) pool: PgPool,
+    pub(crate) reports: ReportPool,
     pub(crate) tasks: Tasks,
     pub(crate) metrics: Arc<Metrics>,
 }
@@ -127,8 +130,13 @@ pub async fn start(config: Config) -> Result<RunningServer, ServerError> {
     };
     let (listener, local_addr) = doors::bind(config.listen).await?;
 
-    let parts =
-        Parts { pool: pool.clone(), tasks: Tasks::new(), metrics: Arc::new(Metrics::new()) };
+    let reports = ReportPool::open(options.clone());
+    let parts = Parts {
+        pool: pool.clone(),
+        reports: reports.clone(),
+        tasks: Tasks::new(),
+        metrics: Arc::new(Metrics::new()),
+    };
     let (health, health_service) = Health::new(parts.metrics.database.clone());
     let routes = match services::routes(&parts, config.lifetime, health_service).await {
         Ok(routes) => routes,
@@ -159,6 +167,7 @@ pub async fn start(config: Config) -> Result<RunningServer, ServerError> {
         calls: parts.metrics.calls.clone(),
         doors,
         pool,
+        reports,
         cluster,
     })
 }
@@ -197,7 +206,8 @@ impl RunningServer {
         self.tasks.begin_closing();
         let calls_ended = self.calls_have_ended().await;
         let tasks_ended = self.tasks.stop(TASK_DRAIN).await;
-        let _ = tokio::time::timeout(POOL_DRAIN, self.pool.close()).await;
+        let close = async { tokio::join!(self.pool.close(), self.reports.close()) };
+        let _ = tokio::time::timeout(POOL_DRAIN, close).await;
         self.doors.close().await;
         if let Some(cluster) = self.cluster {
             cluster.stop().await?;

@@ -30,9 +30,10 @@ pub(super) async fn routes(
     health: HealthServer<HealthService>,
 ) -> Result<Routes, ServerError> {
     let domain = Domain::start(parts, lifetime).await?;
-    let (pool, directory) = (&parts.pool, &domain.directory);
+    let (pool, reports, directory) = (&parts.pool, &parts.reports, &domain.directory);
     let authorizer = Arc::clone(&domain.authorizer);
-    let accounts = AccountApi::new(pool.clone(), Arc::clone(directory), authorizer);
+    let accounts =
+        AccountApi::new(pool.clone(), reports.clone(), Arc::clone(directory), authorizer);
     let catalog =
         CatalogApi::service(pool.clone(), Arc::clone(&domain.book), Arc::clone(directory));
     let authorization = AuthorizationApi::new(
@@ -41,12 +42,17 @@ pub(super) async fn routes(
         domain.recorder.clone(),
         parts.tasks.closing(),
     );
-    let keys = KeyApi::new(pool.clone(), Arc::clone(directory), Arc::clone(&domain.authorizer));
+    let keys = KeyApi::new(
+        pool.clone(),
+        reports.clone(),
+        Arc::clone(directory),
+        Arc::clone(&domain.authorizer),
+    );
     let budgets =
         BudgetApi::new(pool.clone(), Arc::clone(directory), Arc::clone(&domain.authorizer));
     let credits =
         CreditApi::new(pool.clone(), Arc::clone(directory), Arc::clone(&domain.authorizer));
-    let ledger = LedgerApi::new(pool.clone(), Arc::clone(directory));
+    let ledger = LedgerApi::new(reports.clone(), Arc::clone(directory));
 
     let intake = Intake::new(
         domain.authorizer.signer().clone(),
@@ -60,6 +66,7 @@ pub(super) async fn routes(
         directory: Arc::clone(directory),
         book: Arc::clone(&domain.book),
         pool: pool.clone(),
+        reports: reports.clone(),
         closing: parts.tasks.closing(),
     };
 

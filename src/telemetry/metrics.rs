@@ -97,6 +97,8 @@ pub struct MeteringMetrics {
     pub batch_size: Histogram,
     /// Seconds a batch took, commit included.
     pub batch_seconds: Histogram,
+    /// Seconds since the moment up to which usage is rolled up.
+    pub rollup_lag: Gauge<f64, AtomicU64>,
 }
 
 /// The connection to Postgres.
@@ -126,6 +128,7 @@ impl Metrics {
                 queue_depth: Gauge::default(),
                 batch_size: Histogram::new(buckets(BATCH_BUCKETS)),
                 batch_seconds: latency_histogram(),
+                rollup_lag: Gauge::default(),
             },
             database: DatabaseMetrics::default(),
         };
@@ -230,6 +233,12 @@ impl Metrics {
             "Time a batch took, commit included",
             Unit::Seconds,
             metering.batch_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "usage_rollup_lag",
+            "Time since the moment up to which usage is in the daily sums",
+            Unit::Seconds,
+            metering.rollup_lag.clone(),
         );
 
         let database = &self.database;

@@ -112,8 +112,8 @@ async fn sixteen_simultaneous_reports_of_one_payment_credit_it_once() {
     let order = visa(account, "40", "ch_raced");
     let mut reports = tokio::task::JoinSet::new();
     for _ in 0..16 {
-        let (pool, order) = (books.pool.clone(), order.clone());
-        reports.spawn(async move { Books { pool }.top_up(&order).await.unwrap() });
+        let (books, order) = (books.clone(), order.clone());
+        reports.spawn(async move { books.top_up(&order).await.unwrap() });
     }
     let answers = reports.join_all().await;
     assert_eq!(answers.iter().filter(|answer| !answer.duplicate).count(), 1);

@@ -1,5 +1,7 @@
 //! The books: reversals, reports, append-only, and the proof of it all.
 
+use std::time::Duration;
+
 use tollgate::{
     ids::AccountId,
     ledger::{
@@ -10,6 +12,7 @@ use tollgate::{
         split::Sources,
         verify::{Verification, Verifier},
     },
+    metering::rollups::{self, Bounds},
     money::Amount,
     problem::Problem as _,
 };
@@ -31,7 +34,7 @@ async fn reverse(books: &Books, account: AccountId, event: Uuid) -> Result<Rever
 }
 
 async fn verify(books: &Books) -> Verification {
-    Verifier::new(books.pool.clone()).verify(None).await.unwrap()
+    Verifier::new(books.reports.clone()).verify(None).await.unwrap()
 }
 
 /// What is not clean, as "check: finding".
@@ -130,8 +133,8 @@ async fn sixteen_simultaneous_reversals_of_one_event_give_back_once() {
     let event = books.record(account, &["4"]).await[0];
     let mut calls = tokio::task::JoinSet::new();
     for _ in 0..16 {
-        let pool = books.pool.clone();
-        calls.spawn(async move { reverse(&Books { pool }, account, event).await.unwrap() });
+        let books = books.clone();
+        calls.spawn(async move { reverse(&books, account, event).await.unwrap() });
     }
     let answers = calls.join_all().await;
     assert_eq!(answers.iter().filter(|answer| !answer.duplicate).count(), 1);
@@ -147,27 +150,27 @@ async fn transfers_are_listed_newest_first_page_by_page_and_by_code() {
     }
     books.funded("umbrella", "99").await;
 
-    let all = list_transfers(&books.pool, &everything(account)).await.unwrap();
+    let all = list_transfers(&books.reports, &everything(account)).await.unwrap();
     let postings: Vec<i64> = all.iter().map(|transfer| transfer.posting).collect();
     assert_eq!(postings, [4, 3, 2, 1]);
     assert_eq!((all[3].debit.as_str(), all[3].kind.as_str()), ("1000.VISA", "top_up"));
     assert!(all[3].cause_id.is_some());
 
     let second_page = TransferFilter { before: Some((3, 1)), limit: 1, ..everything(account) };
-    let page = list_transfers(&books.pool, &second_page).await.unwrap();
+    let page = list_transfers(&books.reports, &second_page).await.unwrap();
     assert_eq!(page.iter().map(|transfer| transfer.posting).collect::<Vec<_>>(), [2]);
 
     for (code, count) in [("1000", 1), ("1000.VISA", 1), ("1000.WIRE", 0), ("2000", 4), ("4000", 3)]
     {
         let ledger_account = Some(code.parse().unwrap());
         let filter = TransferFilter { ledger_account, ..everything(account) };
-        let found = list_transfers(&books.pool, &filter).await.unwrap();
+        let found = list_transfers(&books.reports, &filter).await.unwrap();
         assert_eq!(found.len(), count, "{code}");
     }
     let since_third = TransferFilter { from: Some(all[1].posted_at), ..everything(account) };
-    assert_eq!(list_transfers(&books.pool, &since_third).await.unwrap().len(), 2);
+    assert_eq!(list_transfers(&books.reports, &since_third).await.unwrap().len(), 2);
     let before_third = TransferFilter { until: Some(all[1].posted_at), ..everything(account) };
-    assert_eq!(list_transfers(&books.pool, &before_third).await.unwrap().len(), 2);
+    assert_eq!(list_transfers(&books.reports, &before_third).await.unwrap().len(), 2);
 }
 
 #[tokio::test]
@@ -182,7 +185,7 @@ async fn the_trial_balance_rolls_sub_codes_up_and_its_sides_are_equal() {
     books.record(acme, &["16.5"]).await;
     books.funded("umbrella", "7").await;
 
-    let company = trial_balance(&books.pool, None).await.unwrap();
+    let company = trial_balance(&books.reports, None).await.unwrap();
     let lines: Vec<_> =
         company.lines.iter().map(|line| (line.line, line.balance.to_string())).collect();
     let expected = [
@@ -195,7 +198,7 @@ async fn the_trial_balance_rolls_sub_codes_up_and_its_sides_are_equal() {
     assert_eq!(company.totals.len(), 1);
     assert_eq!(company.totals[0].debits, company.totals[0].credits);
 
-    let own = trial_balance(&books.pool, Some(acme)).await.unwrap();
+    let own = trial_balance(&books.reports, Some(acme)).await.unwrap();
     assert_eq!(own.lines[0].balance, amount("15"));
     assert_eq!(own.totals[0].debits, amount("31.5"));
 }
@@ -352,6 +355,21 @@ const TAMPERED: &[(&str, &str, &str)] = &[
         "which ranges from",
     ),
     (
+        "UPDATE usage_rollups SET output = output + 7",
+        "rollups_equal_events",
+        "output is 7 in the rollup and 0 by the events",
+    ),
+    (
+        "DELETE FROM usage_rollups",
+        "rollups_equal_events",
+        "requests is missing in the rollup and 3 by the events",
+    ),
+    (
+        "UPDATE usage_rollup_watermark SET recorded_before = recorded_before - interval '1 day'",
+        "rollups_equal_events",
+        "requests is 3 in the rollup and missing by the events",
+    ),
+    (
         "ALTER TABLE transfers DISABLE TRIGGER transfers_append_only",
         "append_only_guards",
         "table transfers can be changed: no trigger refuses UPDATE",
@@ -373,6 +391,7 @@ async fn whatever_is_tampered_with_is_found_and_named() {
         // 22 in one posting: 5 promotional, 17 credits.
         let events = books.record(account, &["17", "2", "3"]).await;
         reverse(&books, account, events[2]).await.unwrap();
+        books.roll_up().await;
 
         let mut superuser = books.pool.acquire().await.unwrap();
         let disarmed = format!("SET session_replication_role = replica; {tampering}");
@@ -380,7 +399,7 @@ async fn whatever_is_tampered_with_is_found_and_named() {
         drop(superuser);
 
         let verification = verify(&books).await;
-        assert!(!verification.is_clean());
+        assert!(!verification.is_clean(), "{tampering}");
         let found = verification.checks.iter().find(|found| found.name == *check).unwrap();
         assert!(found.violations > 0, "{tampering}: {:?}", findings(&verification));
         let named = found.findings.iter().any(|one| one.contains(finding));
@@ -399,7 +418,7 @@ async fn one_account_is_verified_apart_from_the_others() {
                AND account_funds.account_id = accounts.account_id",
         )
         .await;
-    let verifier = Verifier::new(books.pool.clone());
+    let verifier = Verifier::new(books.reports.clone());
     assert!(!verifier.verify(Some(acme)).await.unwrap().is_clean());
     assert!(verifier.verify(Some(umbrella)).await.unwrap().is_clean());
     assert!(!verifier.verify(None).await.unwrap().is_clean());
@@ -411,7 +430,7 @@ async fn books_that_are_being_written_verify_clean_at_any_moment() {
     let mut writers = tokio::task::JoinSet::new();
     for name in ["acme", "umbrella", "tyrell"] {
         let account = books.account(name, Terms::Invoiced(1_000)).await;
-        let books = Books { pool: books.pool.clone() };
+        let books = books.clone();
         writers.spawn(async move {
             for round in 0..15 {
                 books.top_up(&visa(account, "3", &format!("{name}-{round}"))).await.unwrap();
@@ -422,6 +441,11 @@ async fn books_that_are_being_written_verify_clean_at_any_moment() {
     }
     let mut verified = 0;
     while !writers.is_empty() {
+        // The daily sums, too, with the least margin there can be.
+        let bounds = Bounds { margin: Duration::ZERO, events: 7 };
+        for _ in 0..5 {
+            rollups::step(&books.pool, bounds).await.unwrap();
+        }
         let verification = verify(&books).await;
         assert_eq!(findings(&verification), [""; 0]);
         verified += 1;
@@ -437,6 +461,7 @@ async fn books_that_are_being_written_verify_clean_at_any_moment() {
              SELECT account_id, budget_id, '2026-11-23' FROM budget",
         )
         .await;
+    books.roll_up().await;
     assert!(verified > 1, "the writers were done before they could be watched");
     let verification = verify(&books).await;
     assert_eq!(findings(&verification), [""; 0]);

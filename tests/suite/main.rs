@@ -36,5 +36,6 @@ mod recorder;
 mod reliability;
 mod reservations;
 mod revocation;
+mod rollups;
 mod serve;
 mod usage;

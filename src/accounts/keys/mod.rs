@@ -55,7 +55,7 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Reads come from this pool; changes happen on the connection that each method is given.
+    /// One key is read from this pool; lists and changes use the connection that they are given.
     #[must_use]
     pub fn new(pool: PgPool) -> Self {
         Self { pool }
@@ -70,11 +70,12 @@ impl Keys {
     /// them.
     pub async fn list(
         &self,
+        connection: &mut PgConnection,
         account: AccountId,
         after: Option<KeyId>,
         limit: i64,
     ) -> Result<Vec<KeyRecord>, AccountError> {
-        Ok(store::keys(&self.pool, account, after, limit).await?)
+        Ok(store::keys(connection, account, after, limit).await?)
     }
 
     /// Issues a key of an account that is not closed.

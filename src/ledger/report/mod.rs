@@ -4,9 +4,10 @@
 mod store;
 
 use chrono::{DateTime, NaiveDate, Utc};
-use sqlx::{FromRow, PgPool};
+use sqlx::FromRow;
 
 use crate::{
+    database::reports::ReportPool,
     ids::{AccountId, CauseId},
     ledger::{
         chart::{LedgerCode, Line, Side},
@@ -69,10 +70,10 @@ pub struct PostedTransfer {
 
 /// Lists an account's transfers, newest first.
 pub async fn list_transfers(
-    pool: &PgPool,
+    reports: &ReportPool,
     filter: &TransferFilter,
 ) -> Result<Vec<PostedTransfer>, LedgerError> {
-    let mut snapshot = snapshot(pool, REPORT_LIMIT_SECONDS).await?;
+    let mut snapshot = snapshot(reports, REPORT_LIMIT_SECONDS).await?;
     let rows = store::transfers(&mut snapshot, filter).await;
     rows.map_err(|error| LedgerError::bounded(error, "list of transfers", REPORT_LIMIT_SECONDS))
 }
@@ -114,10 +115,10 @@ pub struct TrialBalance {
 
 /// The trial balance of one account, or of the whole company.
 pub async fn trial_balance(
-    pool: &PgPool,
+    reports: &ReportPool,
     account: Option<AccountId>,
 ) -> Result<TrialBalance, LedgerError> {
-    let mut snapshot = snapshot(pool, REPORT_LIMIT_SECONDS).await?;
+    let mut snapshot = snapshot(reports, REPORT_LIMIT_SECONDS).await?;
     let rows = store::sums(&mut snapshot, account).await;
     let rows =
         rows.map_err(|error| LedgerError::bounded(error, "trial balance", REPORT_LIMIT_SECONDS))?;

@@ -13,10 +13,11 @@ mod store;
 
 use std::time::{Duration, Instant};
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use tokio::sync::Mutex;
 
 use crate::{
+    database::reports::ReportPool,
     ids::AccountId,
     ledger::{
         error::LedgerError,
@@ -63,15 +64,15 @@ impl Verification {
 /// Verifies the books, one verification at a time: each reads every row there is.
 #[derive(Debug)]
 pub struct Verifier {
-    pool: PgPool,
+    reports: ReportPool,
     running: Mutex<()>,
 }
 
 impl Verifier {
     /// Verifies the books behind this pool.
     #[must_use]
-    pub const fn new(pool: PgPool) -> Self {
-        Self { pool, running: Mutex::const_new(()) }
+    pub const fn new(reports: ReportPool) -> Self {
+        Self { reports, running: Mutex::const_new(()) }
     }
 
     /// Verifies one account's books, or everybody's.
@@ -84,7 +85,7 @@ impl Verifier {
             return Err(LedgerError::Verifying);
         };
         let time = TimeLimit::starting_now();
-        let mut snapshot = snapshot(&self.pool, VERIFY_LIMIT_SECONDS).await?;
+        let mut snapshot = snapshot(&self.reports, VERIFY_LIMIT_SECONDS).await?;
         let mut checks = Vec::new();
         for check in checks::ALL {
             time.bound(&mut snapshot).await?;

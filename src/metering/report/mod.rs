@@ -1,28 +1,24 @@
 //! What was used: event by event, in totals, and what was authorized and never reported.
 //!
-//! Reads run on the pool, each in a transaction of its own with a statement timeout, so that a
-//! question about years of usage cannot hold on to a connection for ever. Charges are those of the
-//! events; what was taken back is in the ledger's reversals.
+//! Reads have a pool of their own, whose statements are bounded in time, so that a question about
+//! years of usage holds up nobody else. Totals come from the daily [`rollups`](super::rollups) and
+//! from the events that are not in them, in one snapshot. Charges are those of the events; what was
+//! taken back is in the ledger's reversals.
 
 mod store;
-
-use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
-use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::{error::MeteringError, event::Served, quantities::Quantities};
 use crate::{
+    database::reports::ReportPool,
     ids::{AccountId, AuthorizationId, KeyId, ModelId, PriceVersionId},
     metering::event::Outcome,
     money::{Amount, Currency},
 };
-
-/// How long one question may keep the database busy.
-pub const READ_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A stretch of time in which usage occurred: from its beginning, before its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -195,34 +191,34 @@ pub struct UnsettledCursor {
 /// Answers what was used.
 #[derive(Debug, Clone)]
 pub struct UsageReports {
-    pool: PgPool,
+    reports: ReportPool,
 }
 
 impl UsageReports {
     /// Reports of this database.
     #[must_use]
-    pub const fn new(pool: PgPool) -> Self {
-        Self { pool }
+    pub const fn new(reports: ReportPool) -> Self {
+        Self { reports }
     }
 
     /// An account's events, newest first, after the event `after`.
     ///
     /// # Errors
-    /// The database failed, or took longer than [`READ_TIMEOUT`].
+    /// The database failed or took too long, or too many reports are being read.
     pub async fn list(
         &self,
         query: &UsageQuery,
         after: Option<AuthorizationId>,
         limit: i64,
     ) -> Result<Vec<UsageEvent>, MeteringError> {
-        let mut reading = store::begin(&self.pool).await?;
-        Ok(store::list(&mut reading, query, after, limit).await?)
+        let mut snapshot = self.reports.snapshot().await?;
+        Ok(store::list(&mut snapshot, query, after, limit).await?)
     }
 
     /// Totals of one account or of all, dearest first.
     ///
     /// # Errors
-    /// The database failed, or took longer than [`READ_TIMEOUT`].
+    /// The database failed or took too long, or too many reports are being read.
     pub async fn summarize(
         &self,
         account: Option<AccountId>,
@@ -231,21 +227,21 @@ impl UsageReports {
         after: Option<SummaryCursor>,
         limit: i64,
     ) -> Result<Vec<UsageSummary>, MeteringError> {
-        let mut reading = store::begin(&self.pool).await?;
-        Ok(store::summarize(&mut reading, account, span, grouping, after, limit).await?)
+        let mut snapshot = self.reports.snapshot().await?;
+        Ok(store::summarize(&mut snapshot, account, span, grouping, after, limit).await?)
     }
 
     /// Authorizations that expired and have no event now: where revenue leaks.
     ///
     /// # Errors
-    /// The database failed, or took longer than [`READ_TIMEOUT`].
+    /// The database failed or took too long, or too many reports are being read.
     pub async fn unsettled(
         &self,
         account: Option<AccountId>,
         after: Option<UnsettledCursor>,
         limit: i64,
     ) -> Result<Vec<UnsettledAuthorization>, MeteringError> {
-        let mut reading = store::begin(&self.pool).await?;
-        Ok(store::unsettled(&mut reading, account, after, limit).await?)
+        let mut snapshot = self.reports.snapshot().await?;
+        Ok(store::unsettled(&mut snapshot, account, after, limit).await?)
     }
 }

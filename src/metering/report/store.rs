@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
-use sqlx::{PgConnection, PgPool, Postgres, Row as _, Transaction, postgres::PgRow};
+use sqlx::{PgConnection, Row as _, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{
-    Grouping, READ_TIMEOUT, Span, SummaryCursor, UnsettledAuthorization, UnsettledCursor,
-    UsageEvent, UsageQuery, UsageSummary,
+    Grouping, Span, SummaryCursor, UnsettledAuthorization, UnsettledCursor, UsageEvent, UsageQuery,
+    UsageSummary,
 };
 use crate::{
     ids::{AccountId, AuthorizationId, KeyId, PriceVersionId},
@@ -19,19 +19,6 @@ use crate::{
         store::{amount, count, currency, outcome, quantities},
     },
 };
-
-/// A transaction that only reads and whose statements are bounded.
-pub(super) async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-    let mut reading = pool.begin().await?;
-    sqlx::query(
-        "SELECT set_config('transaction_read_only', 'on', true),
-                set_config('statement_timeout', $1, true)",
-    )
-    .bind(READ_TIMEOUT.as_millis().to_string())
-    .execute(&mut *reading)
-    .await?;
-    Ok(reading)
-}
 
 const LIST: &str = "
     SELECT event.account_id, event.event_id, event.key_id, model.name AS model, event.occurred_at,
@@ -107,17 +94,39 @@ fn usage_event(row: &PgRow) -> Result<UsageEvent, sqlx::Error> {
     })
 }
 
-// A name is looked up after the sums, once per group. Nothing is recorded a day before it occurred,
-// whatever the clocks say, and only `recorded_at` has an index: it spares a report on the last days
-// the history before them.
-const SUMMARIZE: &str = "
-    WITH summed AS (
-        SELECT CASE $4::text WHEN 'model' THEN event.model_id::text
-                             WHEN 'key' THEN event.key_id::text
-                             WHEN 'day' THEN (event.occurred_at AT TIME ZONE 'UTC')::date::text
-                             ELSE event.account_id::text END AS place,
-               account.currency,
-               count(*) AS requests,
+// Infinite until the first step: no time that this program can read.
+const WATERMARK: &str = "
+    SELECT CASE WHEN isfinite(recorded_before) THEN recorded_before END
+    FROM usage_rollup_watermark";
+
+// Three parts, none of which overlaps another. Daily sums whose first and last event lie in the span
+// count as they are. Those that the span cuts, on its first and its last day, are taken apart: their
+// events lie between their smallest and largest id, which the primary key finds, and before the
+// watermark. What was recorded since is in no sum; the index on `recorded_at` finds it. Nothing is
+// recorded a day before it occurred, whatever the clocks say: while a backlog is rolled up, that
+// spares a summary of the last days the history before them.
+//
+// The events of cut days are summed before they are joined: the planner cannot know how many they
+// are. One account's row is asked for by its id, so that it does not read all accounts for one. A
+// name is looked up after the sums, once per group.
+const SUMMARIZE: &str = r#"
+    WITH cut AS (
+        SELECT account_id, day, key_id, model_id, first_event, last_event
+        FROM usage_rollups
+        WHERE ($1::uuid IS NULL OR account_id = $1)
+          AND day IN (($2::timestamptz AT TIME ZONE 'UTC')::date,
+                      ($3::timestamptz AT TIME ZONE 'UTC')::date)
+          AND (first_occurred < $2 OR last_occurred >= $3)
+          AND ($2 IS NULL OR last_occurred >= $2)
+          AND ($3 IS NULL OR first_occurred < $3)
+    ), cut_days AS (
+        SELECT account_id, day,
+               min(first_event::text COLLATE "C")::uuid AS first_event,
+               max(last_event::text COLLATE "C")::uuid AS last_event
+        FROM cut
+        GROUP BY account_id, day
+    ), cut_groups AS MATERIALIZED (
+        SELECT event.account_id, cut_days.day, event.key_id, event.model_id, count(*) AS requests,
                sum(event.input)::bigint AS input, sum(event.output)::bigint AS output,
                sum(event.cache_read)::bigint AS cache_read,
                sum(event.cache_write)::bigint AS cache_write,
@@ -125,14 +134,58 @@ const SUMMARIZE: &str = "
                sum(event.audio_input)::bigint AS audio_input,
                sum(event.audio_output)::bigint AS audio_output,
                sum(event.images)::bigint AS images,
-               sum(event.charge) AS charged, sum(event.overrun) AS overrun,
-               sum(event.saving) AS saved
-        FROM usage_events AS event
-        JOIN accounts AS account USING (account_id)
-        WHERE ($1::uuid IS NULL OR event.account_id = $1)
+               sum(event.charge) AS charge, sum(event.overrun) AS overrun,
+               sum(event.saving) AS saving
+        FROM cut_days
+        JOIN usage_events AS event
+          ON event.account_id = cut_days.account_id
+         AND event.event_id BETWEEN cut_days.first_event AND cut_days.last_event
+        WHERE (event.occurred_at AT TIME ZONE 'UTC')::date = cut_days.day
+          AND event.recorded_at < $9::timestamptz
+          AND ($2 IS NULL OR event.occurred_at >= $2)
+          AND ($3 IS NULL OR event.occurred_at < $3)
+        GROUP BY 1, 2, 3, 4
+    ), used AS (
+        SELECT account_id, day, key_id, model_id, requests, input, output, cache_read, cache_write,
+               reasoning, audio_input, audio_output, images, charge, overrun, saving
+        FROM usage_rollups
+        WHERE ($1::uuid IS NULL OR account_id = $1)
           AND ($2::timestamptz IS NULL
-               OR event.occurred_at >= $2 AND event.recorded_at >= $2 - interval '1 day')
-          AND ($3::timestamptz IS NULL OR event.occurred_at < $3)
+               OR first_occurred >= $2 AND day >= ($2 AT TIME ZONE 'UTC')::date)
+          AND ($3::timestamptz IS NULL
+               OR last_occurred < $3 AND day <= ($3 AT TIME ZONE 'UTC')::date)
+        UNION ALL
+        SELECT cut_groups.*
+        FROM cut_groups
+        JOIN cut USING (account_id, day, key_id, model_id)
+        UNION ALL
+        SELECT account_id, (occurred_at AT TIME ZONE 'UTC')::date, key_id, model_id, 1, input, output,
+               cache_read, cache_write, reasoning, audio_input, audio_output, images, charge, overrun,
+               saving
+        FROM usage_events
+        WHERE ($9 IS NULL OR recorded_at >= $9)
+          AND ($1::uuid IS NULL OR account_id = $1)
+          AND ($2 IS NULL OR occurred_at >= $2 AND recorded_at >= $2 - interval '1 day')
+          AND ($3 IS NULL OR occurred_at < $3)
+    ), summed AS (
+        SELECT CASE $4::text WHEN 'model' THEN used.model_id::text
+                             WHEN 'key' THEN used.key_id::text
+                             WHEN 'day' THEN used.day::text
+                             ELSE used.account_id::text END AS place,
+               account.currency,
+               sum(used.requests)::bigint AS requests,
+               sum(used.input)::bigint AS input, sum(used.output)::bigint AS output,
+               sum(used.cache_read)::bigint AS cache_read,
+               sum(used.cache_write)::bigint AS cache_write,
+               sum(used.reasoning)::bigint AS reasoning,
+               sum(used.audio_input)::bigint AS audio_input,
+               sum(used.audio_output)::bigint AS audio_output,
+               sum(used.images)::bigint AS images,
+               sum(used.charge) AS charged, sum(used.overrun) AS overrun,
+               sum(used.saving) AS saved
+        FROM used
+        JOIN accounts AS account USING (account_id)
+        WHERE $1 IS NULL OR account.account_id = $1
         GROUP BY place, account.currency
     ), named AS (
         SELECT summed.*, coalesce(model.name, summed.place) AS name
@@ -144,7 +197,7 @@ const SUMMARIZE: &str = "
        OR charged < $5
        OR (charged = $5 AND (name, currency) > ($6, $7))
     ORDER BY charged DESC, name, currency
-    LIMIT $8";
+    LIMIT $8"#;
 
 pub(super) async fn summarize(
     connection: &mut PgConnection,
@@ -159,6 +212,9 @@ pub(super) async fn summarize(
         Some((charged, group, code)) => (Some(charged), group, code),
         None => (None::<Decimal>, String::new(), String::new()),
     };
+    // A statement of its own, so that the planner sees how little was recorded since.
+    let watermark: Option<DateTime<Utc>> =
+        sqlx::query_scalar(WATERMARK).fetch_one(&mut *connection).await?;
     // Planned anew each time: one plan for a day and for ever would suit neither.
     let rows = sqlx::query(SUMMARIZE)
         .persistent(false)
@@ -175,6 +231,7 @@ pub(super) async fn summarize(
         .bind(group)
         .bind(code)
         .bind(limit)
+        .bind(watermark)
         .fetch_all(connection)
         .await?;
     rows.iter().map(usage_summary).collect()

@@ -1,7 +1,11 @@
 //! A database with accounts and a priced model in it, and what happens to their money.
 
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use tollgate::{
+    database::reports::ReportPool,
     ids::AccountId,
     ledger::{
         chart::PaymentMethod,
@@ -9,15 +13,18 @@ use tollgate::{
         error::LedgerError,
         store::{self, Funds},
     },
+    metering::rollups::{self, Bounds},
     money::{Amount, Currency},
 };
 use uuid::Uuid;
 
 use super::postgres::fresh_database;
 
-/// The books of a new database.
+/// The books of a new database. Cheap to clone; all clones are the same.
+#[derive(Clone)]
 pub(crate) struct Books {
     pub(crate) pool: PgPool,
+    pub(crate) reports: ReportPool,
 }
 
 /// How an account pays.
@@ -37,8 +44,9 @@ impl Books {
     /// of 2,500,000 tokens.
     pub(crate) async fn open() -> Self {
         let options = fresh_database().await;
+        let reports = ReportPool::open(options.clone());
         let pool = PgPoolOptions::new().max_connections(20).connect_with(options).await.unwrap();
-        let books = Self { pool };
+        let books = Self { pool, reports };
         books.run("INSERT INTO models (name) VALUES ('acme/parrot')").await;
         books
             .run(
@@ -161,8 +169,36 @@ impl Books {
         .unwrap()
     }
 
+    /// Takes all usage that is recorded by now into the daily sums, as the background task does.
+    pub(crate) async fn roll_up(&self) {
+        roll_up(&self.pool).await;
+    }
+
     pub(crate) async fn count(&self, statement: &'static str) -> i64 {
         sqlx::query_scalar(statement).fetch_one(&self.pool).await.unwrap()
+    }
+}
+
+/// Takes all usage that is recorded by now into the daily sums, in steps of a few events.
+pub(crate) async fn roll_up(pool: &PgPool) {
+    let now: DateTime<Utc> =
+        sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(pool).await.unwrap();
+    let bounds = Bounds { margin: Duration::ZERO, events: 50 };
+    loop {
+        let step = rollups::step(pool, bounds).await.unwrap();
+        let done: bool =
+            sqlx::query_scalar("SELECT recorded_before >= $1 FROM usage_rollup_watermark")
+                .bind(now)
+                .fetch_one(pool)
+                .await
+                .unwrap();
+        if done {
+            return;
+        }
+        if !step.behind {
+            // Transactions of other tests, in other databases, may hold it up for a moment.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 }
 

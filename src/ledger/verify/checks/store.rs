@@ -37,6 +37,7 @@ pub(in crate::ledger::verify) const ALL: &[SqlCheck] = &[
     EVENTS_REFER_TO_WHAT_EXISTS,
     EVENTS_KEEP_THEIR_RULES,
     EVENTS_IN_THEIR_PARTITION,
+    ROLLUPS_EQUAL_EVENTS,
     APPEND_ONLY_GUARDS,
 ];
 
@@ -404,11 +405,67 @@ const EVENTS_IN_THEIR_PARTITION: SqlCheck = check!(
             WHERE oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'usage_events'::regclass)
         )
         SELECT format('account %s: event %s is in %s, which ranges from %s to %s', account_id,
-                      event_id, event.tableoid::regclass, range.bounds[1], range.bounds[2]) AS finding
-        FROM usage_events AS event
-        JOIN range ON range.oid = event.tableoid
-        WHERE (event_id < range.bounds[1] OR event_id >= range.bounds[2])
-          AND ($1::uuid IS NULL OR account_id = $1)",
+                      event_id, partition::regclass, range.bounds[1], range.bounds[2]) AS finding
+        -- OFFSET keeps the comparison out of the scan, which would prune the very partitions whose
+        -- range cannot hold what is looked for.
+        FROM (SELECT account_id, event_id, tableoid AS partition
+              FROM usage_events
+              WHERE $1::uuid IS NULL OR account_id = $1
+              OFFSET 0) AS event
+        JOIN range ON range.oid = event.partition
+        WHERE event_id < range.bounds[1] OR event_id >= range.bounds[2]",
+);
+
+// The first column that differs stands for all that do: they differ together.
+const ROLLUPS_EQUAL_EVENTS: SqlCheck = check!(
+    "rollups_equal_events",
+    "each daily sum of usage is the sum of the events recorded before the watermark",
+    examined: "SELECT count(*) FROM usage_rollups WHERE $1::uuid IS NULL OR account_id = $1",
+    bad: r#"
+        SELECT format('account %s, %s, key %s, model %s: %s is %s in the rollup and %s by the events',
+                      account_id, day, key_id, model_id, differing.name,
+                      coalesce(differing.kept, 'missing'), coalesce(differing.summed, 'missing'))
+               AS finding
+        FROM (SELECT * FROM usage_rollups WHERE $1::uuid IS NULL OR account_id = $1) AS kept
+        FULL JOIN (
+            SELECT account_id, (occurred_at AT TIME ZONE 'UTC')::date AS day, key_id, model_id,
+                   count(*) AS requests, sum(input) AS input, sum(output) AS output,
+                   sum(cache_read) AS cache_read, sum(cache_write) AS cache_write,
+                   sum(reasoning) AS reasoning, sum(audio_input) AS audio_input,
+                   sum(audio_output) AS audio_output, sum(images) AS images, sum(charge) AS charge,
+                   sum(overrun) AS overrun, sum(saving) AS saving,
+                   min(occurred_at) AS first_occurred, max(occurred_at) AS last_occurred,
+                   min(event_id::text COLLATE "C") AS first_event,
+                   max(event_id::text COLLATE "C") AS last_event
+            FROM usage_events
+            WHERE ($1::uuid IS NULL OR account_id = $1)
+              AND recorded_at < (SELECT recorded_before FROM usage_rollup_watermark)
+            GROUP BY 1, 2, 3, 4
+        ) AS summed USING (account_id, day, key_id, model_id)
+        CROSS JOIN LATERAL (
+            SELECT name, value.kept, value.summed
+            FROM (VALUES
+                (1, 'requests', kept.requests::text, summed.requests::text),
+                (2, 'charge', trim_scale(kept.charge)::text, trim_scale(summed.charge)::text),
+                (3, 'overrun', trim_scale(kept.overrun)::text, trim_scale(summed.overrun)::text),
+                (4, 'saving', trim_scale(kept.saving)::text, trim_scale(summed.saving)::text),
+                (5, 'input', kept.input::text, summed.input::text),
+                (6, 'output', kept.output::text, summed.output::text),
+                (7, 'cache_read', kept.cache_read::text, summed.cache_read::text),
+                (8, 'cache_write', kept.cache_write::text, summed.cache_write::text),
+                (9, 'reasoning', kept.reasoning::text, summed.reasoning::text),
+                (10, 'audio_input', kept.audio_input::text, summed.audio_input::text),
+                (11, 'audio_output', kept.audio_output::text, summed.audio_output::text),
+                (12, 'images', kept.images::text, summed.images::text),
+                (13, 'first_occurred', kept.first_occurred::text, summed.first_occurred::text),
+                (14, 'last_occurred', kept.last_occurred::text, summed.last_occurred::text),
+                (15, 'first_event', kept.first_event::text, summed.first_event),
+                (16, 'last_event', kept.last_event::text, summed.last_event)
+            ) AS value (place, name, kept, summed)
+            WHERE value.kept IS DISTINCT FROM value.summed
+            ORDER BY place
+            LIMIT 1
+        ) AS differing"#,
 );
 
 // Of a trigger's type, bit 1 is before, bit 0 for each row; bits 3, 4 and 5 delete, update and
