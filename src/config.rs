@@ -71,6 +71,15 @@ pub struct ServeArguments {
     )]
     pub database_connections: u32,
 
+    /// Threads that answer calls, each with the connections it was given [default: one per core]
+    #[arg(
+        long,
+        value_name = "COUNT",
+        env = "TOLLGATE_CALL_THREADS",
+        value_parser = clap::value_parser!(u16).range(1..=256)
+    )]
+    pub call_threads: Option<u16>,
+
     /// How long a grant may be used, 1s to 1h; its funds are held for so long
     #[arg(
         long,
@@ -147,6 +156,8 @@ pub struct Config {
     pub database: DatabaseChoice,
     /// Connections for administration.
     pub database_connections: u32,
+    /// Threads that answer calls.
+    pub call_threads: usize,
     /// How long grants hold.
     pub lifetime: Lifetime,
     /// Where the secret comes from.
@@ -242,6 +253,7 @@ impl Config {
             metrics_listen,
             database,
             database_connections: arguments.database_connections,
+            call_threads: arguments.call_threads.map_or_else(cores, usize::from),
             lifetime: Lifetime {
                 authorization: arguments.authorization_lifetime,
                 grace: arguments.settlement_grace,
@@ -280,6 +292,10 @@ pub fn default_data_dir() -> Option<PathBuf> {
     absolute("XDG_DATA_HOME")
         .or_else(|| absolute("HOME").map(|home| home.join(".local/share")))
         .map(|data| data.join("tollgate"))
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 fn data_dir(named: Option<&Path>) -> Result<PathBuf, ConfigError> {

@@ -9,7 +9,13 @@
 //! What may be used is for the caller to judge: a record says that a key is revoked or expired and
 //! an account suspended, it is not missing then.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use moka::sync::Cache;
 use sqlx::{
@@ -107,6 +113,8 @@ pub struct Directory {
     accounts: Shelf<AccountId, AccountRecord>,
     handles: Cache<String, AccountId>,
     hashes: Cache<KeyId, [u8; 32]>,
+    /// Rises after each change that dropped something.
+    version: AtomicU64,
 }
 
 impl Directory {
@@ -125,6 +133,7 @@ impl Directory {
             accounts: Shelf::new(bounds(MAX_ACCOUNTS)),
             handles: Cache::new(MAX_HANDLES),
             hashes: Cache::new(MAX_KEYS),
+            version: AtomicU64::new(0),
         }
     }
 
@@ -223,14 +232,23 @@ impl Directory {
         match change {
             Change::Key(hash) => self.keys.forget(hash),
             Change::Account(account) | Change::Budgets(account) => self.accounts.forget(account),
-            Change::Prices | Change::Recall(..) | Change::Barrier(_) | Change::Question(_) => {}
+            Change::Prices | Change::Recall(..) | Change::Barrier(_) | Change::Question(_) => return,
         }
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// As long as this is what it was before a look-up, memory still holds what was found, but for
+    /// its age.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
     }
 
     /// Drops everything: changes may have been missed.
     pub fn invalidate_all(&self) {
         self.keys.forget_all();
         self.accounts.forget_all();
+        self.version.fetch_add(1, Ordering::Release);
     }
 
     /// Listens to the changes that all servers announce, for as long as the server runs; whenever

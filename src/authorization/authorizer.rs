@@ -66,6 +66,8 @@ pub(super) struct Asked<'a> {
     pub(super) account: Arc<AccountRecord>,
     pub(super) model: Arc<Model>,
     pub(super) priced: Arc<PricedModel>,
+    /// The directory's, from before key and account were looked up.
+    pub(super) version: u64,
     /// Where its cost is held, in the order in which the checks go: budgets, then funds.
     pub(super) pools: Vec<PoolKey>,
     /// It is far from the key's usual, and only flagged.
@@ -209,6 +211,7 @@ impl Authorizer {
 
     async fn decide(&self, request: &Request) -> Granted {
         let now = clock::now();
+        let version = self.directory.version();
         let (key, account) = self.customer(&request.api_key, now).await?;
         let slot = self.leases.slot(&account);
         if let Some(held) = self.answered(&slot, &key, request) {
@@ -222,7 +225,7 @@ impl Authorizer {
         let tokens = request.input_tokens.saturating_add(bound.max_output_tokens);
         let spike = self.guard.check(&key, bound.amount, tokens, servers, now).await?;
         let pools = self.pools(&account, &key);
-        let asked = Asked { request, key, account, model, priced, pools, spike };
+        let asked = Asked { request, key, account, model, priced, version, pools, spike };
         let mut grant = self.reserve(&slot, &asked, bound).await?;
         self.guard.learn(&asked.key, grant.claims.reserved, servers, now).await;
         grant.warnings.extend(passed_budgets(&slot, &asked));

@@ -66,6 +66,8 @@ pub const LEASE_HORIZON: Duration = Duration::from_secs(4);
 /// A lease covers at least so many requests like the largest of late, so that an account whose
 /// requests have only begun does not wait for each of them.
 pub const REQUESTS_AHEAD: u32 = 32;
+/// The shortest time from which a rate is concluded: a gateway's first requests come together.
+pub const SHORTEST_BURST: Duration = Duration::from_millis(100);
 /// Over how long recent spending is averaged.
 pub const SPENDING_WINDOW: Duration = Duration::from_secs(10);
 /// An idle lease is given back after this long.

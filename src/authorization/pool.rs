@@ -62,8 +62,7 @@ pub struct Pool {
     lapsed_until: Option<DateTime<Utc>>,
     waiting: Vec<(Amount, Amount)>,
     spending: Spending,
-    /// The largest request since the last renewal began.
-    largest: Amount,
+    burst: Burst,
 }
 
 impl Pool {
@@ -122,14 +121,15 @@ impl Pool {
         // lend whatever is there to nobody's help.
         if need.is_positive() {
             self.waiting.push((need, floor.min(need)));
-            self.largest = self.largest.max(need);
+            self.burst.largest = self.burst.largest.max(need);
         }
     }
 
     /// Counts what was reserved towards the recent spending.
     pub fn count_spending(&mut self, amount: Amount, at: Duration) {
         self.spending.add(amount, at);
-        self.largest = self.largest.max(amount);
+        self.burst.largest = self.burst.largest.max(amount);
+        self.burst.total = more(self.burst.total, amount);
     }
 
     /// Whether a request waits for it.
@@ -145,12 +145,10 @@ impl Pool {
         self.free.decimal() * Decimal::TWO < wanted.decimal()
     }
 
-    /// What should be free so that the requests to come need not wait: what a few seconds spend, and
-    /// for whoever has only begun to, what a few requests do.
+    /// What should be free so that the requests to come need not wait: what a few seconds spend, at
+    /// the rate of late or of this moment, whichever is higher.
     fn ahead(&self, at: Duration) -> Amount {
-        let requests = self.largest.decimal().saturating_mul(limits::REQUESTS_AHEAD.into());
-        let requests = Amount::new(requests).unwrap_or_else(|_| Amount::largest());
-        self.spending.over_horizon(at).max(requests)
+        self.spending.over_horizon(at).max(self.burst.over_horizon(at))
     }
 
     /// What has been settled or has lapsed and the database still believes reserved.
@@ -175,7 +173,7 @@ impl Pool {
             self.free = Amount::ZERO;
         }
         let want = self.ahead(at).minus_to_zero(self.free);
-        self.largest = Amount::ZERO;
+        self.burst = Burst { began_at: at, ..Burst::default() };
         Renewal {
             sequence,
             kept: more(self.free, self.outstanding),
@@ -214,6 +212,27 @@ impl Pool {
             self.outstanding,
             self.leased
         );
+    }
+}
+
+/// What has happened since the last renewal began: an average over many seconds would learn too late
+/// that an account has woken up.
+#[derive(Debug, Clone, Copy, Default)]
+struct Burst {
+    total: Amount,
+    largest: Amount,
+    began_at: Duration,
+}
+
+impl Burst {
+    /// What [`limits::LEASE_HORIZON`] spends if it goes on like this, and at least what a few
+    /// requests do.
+    fn over_horizon(&self, at: Duration) -> Amount {
+        let passed = at.saturating_sub(self.began_at).max(limits::SHORTEST_BURST);
+        let times = limits::LEASE_HORIZON.as_millis() / passed.as_millis().max(1);
+        let rate = self.total.decimal().saturating_mul(Decimal::from(times.to_u64().unwrap_or(0)));
+        let few = self.largest.decimal().saturating_mul(limits::REQUESTS_AHEAD.into());
+        Amount::new(rate.max(few)).unwrap_or_else(|_| Amount::largest())
     }
 }
 

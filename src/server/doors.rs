@@ -11,7 +11,6 @@
 use std::{
     io,
     net::SocketAddr,
-    num::NonZero,
     thread::{self, JoinHandle},
 };
 
@@ -58,12 +57,12 @@ impl Doors {
         layer: &CallLayer,
         routes: &Routes,
         listener: TcpListener,
+        count: usize,
     ) -> Result<Self, ServerError> {
-        let cores = thread::available_parallelism().map_or(1, NonZero::get);
         let (ended, calls_ended) = mpsc::channel(1);
         let over = CancellationToken::new();
         let (mut threads, mut entrances) = (Vec::new(), Vec::new());
-        for number in 0..cores {
+        for number in 0..count {
             let (entrance, arrivals) = mpsc::unbounded_channel();
             let door = Door {
                 tasks: tasks.clone(),

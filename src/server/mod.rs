@@ -155,7 +155,7 @@ pub async fn start(config: Config) -> Result<RunningServer, ServerError> {
         parts.metrics.calls.clone(),
         Endings { closing: parts.tasks.closing(), cut: cut.clone() },
     );
-    let doors = Doors::open(&parts.tasks, &layer, &routes, listener)?;
+    let doors = Doors::open(&parts.tasks, &layer, &routes, listener, config.call_threads)?;
 
     tracing::info!(%local_addr, metrics_addr = metrics_addr.map(tracing::field::display), "serving");
     Ok(RunningServer {

@@ -1,12 +1,19 @@
 //! The limit of the wire: a bare tonic server that takes the same messages and answers each with
-//! the same bytes, without a gate, a log or a rule. It runs as our server does, on threads of this
-//! process with a runtime each, and shares the machine with the client in the same way.
+//! the same bytes, without a gate, a log or a rule. A process of its own, as the server is, with one
+//! thread and one runtime, which is the fastest that was found.
 
-use std::{convert::Infallible, net::SocketAddr, pin::Pin, thread};
+use std::{
+    convert::Infallible,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::SocketAddr,
+    pin::Pin,
+    process::{Child, ChildStdin, Command, Stdio},
+};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures_util::{Stream, StreamExt as _};
 use http::{Request, Response};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use prost::Message;
 use tonic::{
     Status, Streaming,
     body::Body,
@@ -16,8 +23,9 @@ use tonic::{
 use tonic_prost::ProstCodec;
 use tower::service_fn;
 
+use super::stage::failed;
 use crate::{
-    cli::error::CliError,
+    cli::{error::CliError, output::line},
     proto::{
         AuthorizeRequest, AuthorizeResponse, AuthorizeStreamRequest, AuthorizeStreamResponse,
         RecordUsageRequest, RecordUsageResponse, authorize_stream_response::Result as Item,
@@ -36,39 +44,62 @@ pub(super) struct Answers {
 pub(super) struct Echo {
     /// Where it answers.
     pub(super) endpoint: String,
-    _running: DropGuard,
+    child: Child,
+    /// When this is closed, by whatever way this process ends, the echo ends.
+    _stdin: Option<ChildStdin>,
 }
 
 impl Echo {
     /// Starts answering.
-    pub(super) async fn start(answers: Answers) -> Result<Self, CliError> {
-        let stop = CancellationToken::new();
-        let stopped = stop.clone();
-        let (bound, address) = tokio::sync::oneshot::channel();
-        thread::Builder::new().name("echo".to_owned()).spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let Ok(runtime) = runtime else { return };
-            runtime.block_on(serve(answers, bound, stopped));
-        })?;
-        let address = address.await.map_err(|_| CliError::failed("the echo did not start"))?;
-        Ok(Self { endpoint: format!("http://{address}"), _running: stop.drop_guard() })
+    pub(super) fn start(answers: &Answers) -> Result<Self, CliError> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(["bench", "--serve-echo"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        if let Some(stdin) = &mut child.stdin {
+            writeln!(stdin, "{}", STANDARD.encode(answers.grant.encode_to_vec()))?;
+            writeln!(stdin, "{}", STANDARD.encode(answers.recorded.encode_to_vec()))?;
+        }
+        let mut address = String::new();
+        if let Some(stdout) = child.stdout.take() {
+            BufReader::new(stdout).read_line(&mut address)?;
+        }
+        let stdin = child.stdin.take();
+        Ok(Self { endpoint: format!("http://{}", address.trim()), child, _stdin: stdin })
     }
 }
 
-async fn serve(
-    answers: Answers,
-    bound: tokio::sync::oneshot::Sender<SocketAddr>,
-    stopped: CancellationToken,
-) {
-    let Ok(incoming) = TcpIncoming::bind(SocketAddr::from(([127, 0, 0, 1], 0))) else { return };
-    let Ok(address) = incoming.local_addr() else { return };
-    let _ = bound.send(address);
+impl Drop for Echo {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The echo's own life: answers with what it reads, until there is nothing more to read.
+pub(super) async fn serve() -> Result<(), CliError> {
+    let mut stdin = std::io::stdin().lock();
+    let mut read = || {
+        let mut text = String::new();
+        stdin.read_line(&mut text)?;
+        STANDARD.decode(text.trim()).map_err(failed)
+    };
+    let grant = AuthorizeResponse::decode(read()?.as_slice()).map_err(failed)?;
+    let recorded = RecordUsageResponse::decode(read()?.as_slice()).map_err(failed)?;
+    let answers = Answers { grant, recorded };
+
+    let incoming = TcpIncoming::bind(SocketAddr::from(([127, 0, 0, 1], 0))).map_err(failed)?;
+    line(&incoming.local_addr()?.to_string())?;
+    drop(stdin);
+    let ended = tokio::task::spawn_blocking(|| std::io::stdin().lock().read_to_end(&mut Vec::new()));
     let service = service_fn(move |request| answer(answers.clone(), request));
-    let serving = Server::builder().serve_with_incoming(
-        tower::ServiceBuilder::new().service(service),
-        incoming.with_nodelay(Some(true)),
-    );
-    let _ = stopped.run_until_cancelled(serving).await;
+    let serving =
+        Server::builder().serve_with_incoming(service, incoming.with_nodelay(Some(true)));
+    tokio::select! {
+        served = serving => served.map_err(failed),
+        _ = ended => Ok(()),
+    }
 }
 
 type Answered<T> = Result<tonic::Response<T>, Status>;

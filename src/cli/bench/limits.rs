@@ -28,6 +28,7 @@ use crate::{
         quantities::Quantities,
     },
     money::{Amount, Currency},
+    proto::RecordUsageResponse,
 };
 
 /// Events of one batch, as the server takes under load.
@@ -48,7 +49,15 @@ pub(super) enum Way {
 #[derive(Debug)]
 pub(super) struct Limits {
     writers: Vec<DirectWriter>,
+    sample: Sample,
+}
+
+/// What the events are like.
+#[derive(Debug, Clone, Copy)]
+struct Sample {
     instance: InstanceId,
+    price_version: PriceVersionId,
+    charge: Amount,
 }
 
 impl Limits {
@@ -62,7 +71,17 @@ impl Limits {
         if let Some(writer) = writers.first_mut() {
             writer.make_bare_table().await.map_err(failed)?;
         }
-        Ok(Self { writers, instance })
+        let sample =
+            Sample { instance, price_version: PriceVersionId(0), charge: Amount::ZERO };
+        Ok(Self { writers, sample })
+    }
+
+    /// Events are charged as this one was.
+    pub(super) fn like(&mut self, recorded: &RecordUsageResponse) -> Result<(), CliError> {
+        let charged = recorded.charged.as_ref().map_or("0", |charged| &charged.amount);
+        self.sample.charge = charged.parse().map_err(failed)?;
+        self.sample.price_version = PriceVersionId(recorded.price_version);
+        Ok(())
     }
 
     /// Writes so many events of the first `active` accounts with so many writers at most, each
@@ -81,11 +100,11 @@ impl Limits {
         let batches = share.div_ceil(BATCH);
         let idle = self.writers.split_off(writers.min(self.writers.len()));
         for (number, mut writer) in self.writers.drain(..).enumerate() {
-            let (population, instance) = (Arc::clone(population), self.instance);
+            let (population, sample) = (Arc::clone(population), self.sample);
             writing.spawn(async move {
                 let mut latencies = histogram()?;
                 for batch in 0..batches {
-                    let events = events_of(&population, instance, active, (number, writers), batch);
+                    let events = events_of(&population, sample, active, (number, writers), batch);
                     let sent = Instant::now();
                     match way {
                         Way::Posted => writer.post(&events).await.map_err(failed)?,
@@ -112,7 +131,7 @@ impl Limits {
 /// A batch of one writer, in the order in which it is posted.
 fn events_of(
     population: &Population,
-    instance: InstanceId,
+    sample: Sample,
     active: usize,
     (writer, writers): (usize, usize),
     batch: usize,
@@ -139,14 +158,14 @@ fn events_of(
                     cache_hit: false,
                 },
                 model_id: ModelId(1),
-                price_version: PriceVersionId(1),
+                price_version: sample.price_version,
                 currency: Currency::USD,
-                charge: "0.00585".parse().unwrap_or_default(),
+                charge: sample.charge,
                 saving: Amount::ZERO,
                 tier_above: None,
                 authorized: Some(Authorized {
-                    issuer: instance,
-                    reserved: "0.0083".parse().unwrap_or_default(),
+                    issuer: sample.instance,
+                    reserved: sample.charge,
                     covered_until: occurred_at + chrono::Duration::minutes(15),
                 }),
                 budgets: Vec::new(),

@@ -29,7 +29,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use self::{
-    echo::Echo,
+    echo::{Answers, Echo},
     gateway::Gateway,
     limits::{Limits, Way},
     load::Slice,
@@ -73,6 +73,9 @@ pub(super) struct BenchArgs {
     /// Measure the server at --endpoint, with accounts made there, instead of starting one
     #[arg(long)]
     running: bool,
+    /// Be the echo of another run
+    #[arg(long, hide = true)]
+    serve_echo: bool,
     /// Where the run's own Postgres keeps its data [default: the system's temporary directory]
     #[arg(long, value_name = "DIR", conflicts_with = "running")]
     scratch: Option<PathBuf>,
@@ -103,6 +106,9 @@ impl Extent {
 }
 
 pub(super) async fn run(args: BenchArgs, session: &Session) -> Result<(), CliError> {
+    if args.serve_echo {
+        return echo::serve().await;
+    }
     let extent = if args.quick { Extent::QUICK } else { Extent::FULL };
     let tables = if args.running {
         let clients = stage::connect(&session.global).await?;
@@ -152,7 +158,8 @@ where
 {
     let first = clients.first().ok_or_else(results::nothing)?;
     let population = Arc::new(Population::make(first, extent.accounts).await?);
-    let echo = Echo::start(Gateway::new(&clients, &population, 1).sample().await?).await?;
+    let answers = Gateway::new(&clients, &population, 1).sample().await?;
+    let echo = Echo::start(&answers)?;
     let bare = connect(echo.endpoint.clone()).await?;
     let mut results = Results::default();
     let bar = progress(extent.repetitions * ACTIVE.len() as u64 * (IN_FLIGHT.len() as u64 + 1));
@@ -160,13 +167,15 @@ where
         for accounts in ACTIVE {
             let gateway = Gateway::new(&clients, &population, accounts);
             let bare = Gateway::new(&bare, &population, accounts);
+            // An account's first request waits for the database; those measured are not its first.
+            gateway.touch().await?;
             for in_flight in IN_FLIGHT {
                 calls(extent, &gateway, &bare, (in_flight, accounts), &mut results).await?;
                 bar.inc(1);
             }
             streams(extent, &gateway, &bare, accounts, &mut results).await?;
             if let Some(limits) = &mut limits {
-                written(extent, limits, &population, accounts, &mut results).await?;
+                written(extent, limits, (&population, &answers), accounts, &mut results).await?;
             }
             bar.inc(1);
         }
@@ -218,12 +227,13 @@ async fn streams(
 async fn written(
     extent: Extent,
     limits: &mut Limits,
-    population: &Arc<Population>,
+    (population, answers): (&Arc<Population>, &Answers),
     accounts: usize,
     results: &mut Results,
 ) -> Result<(), CliError> {
     let events = usize::try_from(extent.items).unwrap_or(usize::MAX);
     let mut add = |scene, slice| results.add(Case { scene, in_flight: 0, accounts }, slice);
+    limits.like(&answers.recorded)?;
     let slice = limits.write(Way::Posted, population, accounts, WRITERS, events).await?;
     add(Scene::Posted, slice);
     let slice = limits.write(Way::Posted, population, accounts, 1, events).await?;

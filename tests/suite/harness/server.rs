@@ -126,6 +126,7 @@ pub(crate) fn config(database: PgConnectOptions) -> Config {
         metrics_listen: Some("127.0.0.1:0".parse().unwrap()),
         database: DatabaseChoice::Given(Box::new(database)),
         database_connections: 5,
+        call_threads: 2,
         secret: SecretSource::Given(secret()),
         operator_token: None,
         lifetime: Lifetime::default(),
