@@ -4,8 +4,45 @@
 -- event, so that most events need no row of details.
 ALTER TABLE usage_events ADD COLUMN request_id text NOT NULL DEFAULT '';
 
--- Constraints are read, prepared and checked anew by each statement: one for all counts instead of
--- eight, and the codes that usage is posted under before the pattern that admits the others.
+-- A statement reads and prepares the constraints of its tables anew each time it runs, which for a
+-- small batch cost more than the rows: one for all counts and balances instead of one for each, and
+-- long lists and patterns in a function, which a session prepares once.
+CREATE FUNCTION is_sound_transfer(p_debit text, p_credit text, p_currency text, p_kind text)
+RETURNS boolean LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
+BEGIN
+    RETURN p_debit <> p_credit
+       -- The codes that usage is posted under, before the pattern of all.
+       AND (p_debit IN ('2000', '2010', '1100', '1150')
+            OR p_debit ~ '^[0-9]{4}(\.[A-Z0-9_-]{1,30})?$')
+       AND (p_credit = '4000' OR p_credit ~ '^[0-9]{4}(\.[A-Z0-9_-]{1,30})?$')
+       AND p_currency ~ '^[A-Z]{3}$'
+       AND p_kind IN (
+            'usage_promotional', 'usage_credits', 'usage_unbilled', 'usage_overdrawn',
+            'top_up', 'top_up_tax', 'promotional_grant', 'promotional_withdrawal',
+            'overdraft_cure', 'reversal', 'refund', 'refund_tax',
+            'chargeback_unspent', 'chargeback_spent', 'chargeback_won', 'chargeback_lost',
+            'account_closing');
+END $$;
+ALTER TABLE transfers
+    DROP CONSTRAINT transfers_debit_check,
+    DROP CONSTRAINT transfers_credit_check,
+    DROP CONSTRAINT transfers_currency_check,
+    DROP CONSTRAINT transfers_kind_check,
+    DROP CONSTRAINT transfers_check,
+    ADD CONSTRAINT transfers_sound_check
+        CHECK (is_sound_transfer(debit, credit, currency, kind));
+ALTER TABLE account_funds
+    DROP CONSTRAINT account_funds_promotional_check,
+    DROP CONSTRAINT account_funds_credits_check,
+    DROP CONSTRAINT account_funds_overdrawn_check,
+    DROP CONSTRAINT account_funds_unbilled_check,
+    DROP CONSTRAINT account_funds_receivable_check,
+    DROP CONSTRAINT account_funds_unapplied_check,
+    DROP CONSTRAINT account_funds_credit_limit_check,
+    DROP CONSTRAINT account_funds_leased_check,
+    ADD CONSTRAINT account_funds_amounts_check
+        CHECK (least(promotional, credits, overdrawn, unbilled, receivable, unapplied,
+                     credit_limit, leased) >= 0);
 ALTER TABLE usage_events
     DROP CONSTRAINT usage_events_input_check,
     DROP CONSTRAINT usage_events_output_check,
@@ -15,17 +52,13 @@ ALTER TABLE usage_events
     DROP CONSTRAINT usage_events_audio_input_check,
     DROP CONSTRAINT usage_events_audio_output_check,
     DROP CONSTRAINT usage_events_images_check,
+    DROP CONSTRAINT usage_events_charge_check,
+    DROP CONSTRAINT usage_events_saving_check,
+    DROP CONSTRAINT usage_events_authorized_check,
     ADD CONSTRAINT usage_events_counts_check
         CHECK (least(input, output, cache_read, cache_write, reasoning, audio_input, audio_output,
-                     images) >= 0);
-ALTER TABLE transfers
-    DROP CONSTRAINT transfers_debit_check,
-    DROP CONSTRAINT transfers_credit_check,
-    ADD CONSTRAINT transfers_debit_check
-        CHECK (debit IN ('2000', '2010', '1100', '1150')
-               OR debit ~ '^[0-9]{4}(\.[A-Z0-9_-]{1,30})?$'),
-    ADD CONSTRAINT transfers_credit_check
-        CHECK (credit = '4000' OR credit ~ '^[0-9]{4}(\.[A-Z0-9_-]{1,30})?$');
+                     images) >= 0),
+    ADD CONSTRAINT usage_events_amounts_check CHECK (least(charge, saving, authorized) >= 0);
 
 DROP FUNCTION post_new_usage;
 DROP FUNCTION post_usage;
@@ -171,14 +204,12 @@ BEGIN
         WHERE v_postings[slot] >= 0
         ON CONFLICT DO NOTHING RETURNING event_id
     ), kept AS (
-        SELECT ordinal, slot, event_id, charge, issuer,
+        SELECT slot, event_id, charge,
                date_trunc('month', occurred_at AT TIME ZONE 'UTC')::date AS month,
                CASE WHEN settle_by >= v_now THEN greatest(0, charge - authorized) ELSE charge END
                    AS overrun
-        FROM unnest(p_slots, p_event_ids, p_occurred_at, p_charges, p_authorized, p_settle_by,
-                    p_issuers)
-             WITH ORDINALITY
-             AS event (slot, event_id, occurred_at, charge, authorized, settle_by, issuer, ordinal)
+        FROM unnest(p_slots, p_event_ids, p_occurred_at, p_charges, p_authorized, p_settle_by)
+             AS event (slot, event_id, occurred_at, charge, authorized, settle_by)
         JOIN recorded USING (event_id)
         WHERE v_postings[slot] >= 0
     ), totals AS (
@@ -219,28 +250,6 @@ BEGIN
             posting     = split.posting
         FROM split
         WHERE funds.account_id = split.account_id
-    ), budgeted AS (
-        INSERT INTO budget_periods AS spending (account_id, budget_id, period_start, spent)
-        SELECT p_accounts[kept.slot], charged.budget, charged.start, sum(kept.charge)
-        FROM unnest(p_budget_events, p_budgets, p_budget_starts) AS charged (ordinal, budget, start)
-        JOIN kept USING (ordinal)
-        WHERE kept.charge > 0
-        GROUP BY 1, 2, 3
-        ON CONFLICT (account_id, budget_id, period_start) DO UPDATE
-           SET spent = spending.spent + excluded.spent
-    ), detailed AS (
-        INSERT INTO usage_details (account_id, event_id, end_user, labels, dialect, provider_usage)
-        SELECT p_accounts[kept.slot], kept.event_id, detail.end_user, detail.labels,
-               detail.dialect, detail.provider_usage
-        FROM unnest(p_detail_events, p_detail_end_users, p_detail_labels, p_detail_dialects,
-                    p_detail_usages)
-             AS detail (ordinal, end_user, labels, dialect, provider_usage)
-        JOIN kept USING (ordinal)
-    ), settled AS (
-        INSERT INTO foreign_settlements (issuer, account_id, authorization_id, charge)
-        SELECT issuer, p_accounts[slot], event_id, charge
-        FROM kept
-        WHERE issuer <> p_instance
     )
     SELECT array_agg(event_id),
            array_agg(event_id) FILTER (WHERE overrun > 0),
@@ -251,6 +260,40 @@ BEGIN
     IF v_mixed THEN
         RAISE EXCEPTION 'the batch mixes billing periods of one account'
             USING ERRCODE = 'check_violation';
+    END IF;
+
+    -- What many batches have nothing of.
+    IF p_budget_events <> '{}' THEN
+        INSERT INTO budget_periods AS spending (account_id, budget_id, period_start, spent)
+        SELECT p_accounts[slot], charged.budget, charged.start, sum(charge)
+        FROM unnest(p_budget_events, p_budgets, p_budget_starts) AS charged (ordinal, budget, start)
+        JOIN unnest(p_slots, p_event_ids, p_charges)
+             WITH ORDINALITY AS event (slot, event_id, charge, ordinal) USING (ordinal)
+        JOIN unnest(inserted) AS kept (event_id) USING (event_id)
+        WHERE charge > 0
+        GROUP BY 1, 2, 3
+        ON CONFLICT (account_id, budget_id, period_start) DO UPDATE
+           SET spent = spending.spent + excluded.spent;
+    END IF;
+    IF p_detail_events <> '{}' THEN
+        INSERT INTO usage_details (account_id, event_id, end_user, labels, dialect, provider_usage)
+        SELECT p_accounts[slot], event_id, detail.end_user, detail.labels, detail.dialect,
+               detail.provider_usage
+        FROM unnest(p_detail_events, p_detail_end_users, p_detail_labels, p_detail_dialects,
+                    p_detail_usages)
+             AS detail (ordinal, end_user, labels, dialect, provider_usage)
+        JOIN unnest(p_slots, p_event_ids)
+             WITH ORDINALITY AS event (slot, event_id, ordinal) USING (ordinal)
+        JOIN unnest(inserted) AS kept (event_id) USING (event_id);
+    END IF;
+    -- Usage that nobody authorized has no issuer.
+    IF array_remove(array_remove(p_issuers, p_instance), NULL) <> '{}' THEN
+        INSERT INTO foreign_settlements (issuer, account_id, authorization_id, charge)
+        SELECT issuer, p_accounts[slot], event_id, charge
+        FROM unnest(p_slots, p_event_ids, p_charges, p_issuers)
+             AS event (slot, event_id, charge, issuer)
+        JOIN unnest(inserted) AS kept (event_id) USING (event_id)
+        WHERE issuer <> p_instance;
     END IF;
 END $$;
 

@@ -161,7 +161,8 @@ async fn a_soft_budget_warns_in_the_grant_and_denies_nothing() {
 async fn another_limit_keeps_what_was_spent_and_holds_on_every_server_at_once() {
     let database = fresh_database().await;
     let world = World::on(TestServer::start_on(database.clone()).await).await;
-    let other = all_roles(&TestServer::start_on(database).await).await;
+    let there = TestServer::start_on(database).await;
+    let other = all_roles(&there).await;
     world.startup("acme", "10").await;
     let key = world.key("acme").await;
     set(&world.client, a_budget("acme", BudgetPeriod::Day, "0.05")).await;
@@ -301,7 +302,8 @@ async fn a_crowd_on_two_servers_spends_an_account_to_the_last_request_and_not_on
 async fn what_another_server_holds_idle_is_recalled_before_anything_is_denied() {
     let database = fresh_database().await;
     let world = World::on(TestServer::start_on(database.clone()).await).await;
-    let other = all_roles(&TestServer::start_on(database).await).await;
+    let there = TestServer::start_on(database).await;
+    let other = all_roles(&there).await;
     world.startup("acme", "0.1").await;
     let key = world.key("acme").await;
     // The first server leases ahead for a few seconds of this, and then nobody asks it any more.

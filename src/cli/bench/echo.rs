@@ -92,10 +92,10 @@ pub(super) async fn serve() -> Result<(), CliError> {
     let incoming = TcpIncoming::bind(SocketAddr::from(([127, 0, 0, 1], 0))).map_err(failed)?;
     line(&incoming.local_addr()?.to_string())?;
     drop(stdin);
-    let ended = tokio::task::spawn_blocking(|| std::io::stdin().lock().read_to_end(&mut Vec::new()));
+    let ended =
+        tokio::task::spawn_blocking(|| std::io::stdin().lock().read_to_end(&mut Vec::new()));
     let service = service_fn(move |request| answer(answers.clone(), request));
-    let serving =
-        Server::builder().serve_with_incoming(service, incoming.with_nodelay(Some(true)));
+    let serving = Server::builder().serve_with_incoming(service, incoming.with_nodelay(Some(true)));
     tokio::select! {
         served = serving => served.map_err(failed),
         _ = ended => Ok(()),

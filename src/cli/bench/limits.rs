@@ -71,8 +71,7 @@ impl Limits {
         if let Some(writer) = writers.first_mut() {
             writer.make_bare_table().await.map_err(failed)?;
         }
-        let sample =
-            Sample { instance, price_version: PriceVersionId(0), charge: Amount::ZERO };
+        let sample = Sample { instance, price_version: PriceVersionId(0), charge: Amount::ZERO };
         Ok(Self { writers, sample })
     }
 

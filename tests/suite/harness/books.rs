@@ -247,7 +247,9 @@ const POST: &str = "
         p_tiers => zeros, p_latencies => unknown, p_outcomes => ones::smallint[],
         p_cache_hits => falses, p_charges => charges, p_savings => zeros::numeric[],
         p_authorized => charges, p_settle_by => deadlines, p_issuers => nobody,
-        p_providers => empty, p_served_models => empty, p_regions => empty, p_fallbacks => empty,
-        p_detail_events => '{}', p_detail_requests => '{}', p_detail_end_users => '{}',
-        p_detail_labels => '{}', p_detail_dialects => '{}', p_detail_usages => '{}', p_budget_events => '{}', p_budgets => '{}', p_budget_starts => '{}')
+        p_request_ids => empty, p_providers => empty, p_served_models => empty,
+        p_regions => empty, p_fallbacks => empty, p_budget_firsts => ones,
+        p_budget_counts => zeros::integer[], p_budget_events => '{}', p_budgets => '{}',
+        p_budget_starts => '{}', p_detail_events => '{}', p_detail_end_users => '{}',
+        p_detail_labels => '{}', p_detail_dialects => '{}', p_detail_usages => '{}')
     FROM batch";
