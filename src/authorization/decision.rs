@@ -39,7 +39,6 @@ pub struct Request {
 
 /// The answer.
 #[derive(Debug, Clone)]
-#[expect(clippy::large_enum_variant, reason = "a grant is the usual answer")]
 pub enum Decision {
     /// It may be served.
     Granted(Grant),

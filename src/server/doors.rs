@@ -96,7 +96,9 @@ impl Doors {
         self.over.cancel();
         let threads = std::mem::take(&mut self.threads);
         let ended = tokio::task::spawn_blocking(move || {
-            threads.into_iter().for_each(|thread| drop(thread.join()));
+            for thread in threads {
+                drop(thread.join());
+            }
         });
         // A panic there has been logged where it happened.
         drop(ended.await);

@@ -2,10 +2,12 @@
 //! contract offers.
 
 use std::{
+    ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
+use hdrhistogram::Histogram;
 use tokio::{
     sync::{Semaphore, mpsc},
     task::JoinSet,
@@ -137,7 +139,7 @@ impl Gateway {
 
     async fn record_one(&self, number: u64, token: String) -> Result<(), CliError> {
         let mut client = self.client(number)?.usage();
-        charged(client.record_usage(used(token)).await?.into_inner())
+        charged(&client.record_usage(used(token)).await?.into_inner())
     }
 
     /// Both for each request, as a gateway that serves it would.
@@ -232,46 +234,23 @@ impl Gateway {
     ) -> Result<(Slice, Vec<T>), CliError>
     where
         Question: Send + 'static,
-        Opened: Future<Output = Result<Streaming<Answer>, CliError>> + Send,
+        Opened: Future<Output = Result<Streaming<Answer>, CliError>> + Send + 'static,
         Answer: Send + 'static,
         T: Send + 'static,
     {
         let share = calls.div_ceil(self.clients.len() as u64).max(1);
         let mut streams = JoinSet::new();
         let begun = Instant::now();
-        for (connection, first) in
-            (0..).zip((0..calls).step_by(usize::try_from(share).unwrap_or(1)))
-        {
-            let (item, open, numbers) =
-                (item.clone(), open.clone(), first..(first + share).min(calls));
+        let firsts = (0..calls).step_by(usize::try_from(share).unwrap_or(usize::MAX));
+        for (connection, first) in (0..).zip(firsts) {
+            let (send, questions) = mpsc::channel(STREAM_WINDOW);
+            let answers = open(connection, ReceiverStream::new(questions));
+            let flow = Flow::new(first..(first + share).min(calls));
+            let item = item.clone();
             streams.spawn(async move {
-                let (send, questions) = mpsc::channel(STREAM_WINDOW);
-                let sent = Arc::new(Mutex::new(Vec::new()));
-                let room = Arc::new(Semaphore::new(STREAM_WINDOW));
-                let (times, window) = (Arc::clone(&sent), Arc::clone(&room));
-                let sending = tokio::spawn(async move {
-                    for number in numbers {
-                        let Ok(permit) = window.acquire().await else { return };
-                        permit.forget();
-                        lock(&times).push(Instant::now());
-                        if send.send(item(number)).await.is_err() {
-                            return;
-                        }
-                    }
-                });
-                let mut answers = open(connection, ReceiverStream::new(questions)).await?;
-                let (mut latencies, mut taken) = (histogram()?, Vec::new());
-                while let Some(answer) = answers.message().await? {
-                    room.add_permits(1);
-                    let (number, answer) = take(answer)?;
-                    let place = usize::try_from(number.saturating_sub(first)).unwrap_or(0);
-                    if let Some(sent) = lock(&sent).get(place) {
-                        note(&mut latencies, sent.elapsed());
-                    }
-                    taken.push(answer);
-                }
-                sending.abort();
-                Ok((latencies, taken))
+                let sending = flow.send(send, item);
+                let ((), taken) = tokio::try_join!(sending, flow.receive(answers, take))?;
+                Ok(taken)
             });
         }
         let (mut latencies, mut answers) = (histogram()?, Vec::new());
@@ -282,11 +261,60 @@ impl Gateway {
         }
         if answers.len() as u64 != calls {
             let got = answers.len();
-            return Err(CliError::failed(format!(
-                "{got} of {calls} items of a stream were answered"
-            )));
+            let message = format!("{got} of {calls} items of a stream were answered");
+            return Err(CliError::failed(message));
         }
         Ok((Slice::since(begun, calls, latencies), answers))
+    }
+}
+
+/// The items of one stream: never more than [`STREAM_WINDOW`] on their way.
+struct Flow {
+    numbers: Range<u64>,
+    room: Semaphore,
+    /// When each was sent, in their order.
+    times: Mutex<Vec<Instant>>,
+}
+
+impl Flow {
+    fn new(numbers: Range<u64>) -> Self {
+        Self { numbers, room: Semaphore::new(STREAM_WINDOW), times: Mutex::default() }
+    }
+
+    async fn send<Question>(
+        &self,
+        send: mpsc::Sender<Question>,
+        item: impl Fn(u64) -> Question,
+    ) -> Result<(), CliError> {
+        for number in self.numbers.clone() {
+            // A stream that is closed is told of by its answers.
+            let Ok(permit) = self.room.acquire().await else { break };
+            permit.forget();
+            lock(&self.times).push(Instant::now());
+            if send.send(item(number)).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn receive<Answer, T>(
+        &self,
+        answers: impl Future<Output = Result<Streaming<Answer>, CliError>>,
+        take: impl Fn(Answer) -> Result<(u64, T), CliError>,
+    ) -> Result<(Histogram<u64>, Vec<T>), CliError> {
+        let mut answers = answers.await?;
+        let (mut latencies, mut taken) = (histogram()?, Vec::new());
+        while let Some(answer) = answers.message().await? {
+            self.room.add_permits(1);
+            let (number, answer) = take(answer)?;
+            let place = usize::try_from(number.saturating_sub(self.numbers.start)).unwrap_or(0);
+            if let Some(sent) = lock(&self.times).get(place) {
+                note(&mut latencies, sent.elapsed());
+            }
+            taken.push(answer);
+        }
+        Ok((latencies, taken))
     }
 }
 
@@ -327,7 +355,7 @@ fn streamed_token(answer: AuthorizeStreamResponse) -> Result<String, CliError> {
     }
 }
 
-fn charged(answer: RecordUsageResponse) -> Result<(), CliError> {
+fn charged(answer: &RecordUsageResponse) -> Result<(), CliError> {
     if answer.duplicate {
         return Err(CliError::failed(format!("{} had been recorded before", answer.event_id)));
     }
@@ -336,7 +364,7 @@ fn charged(answer: RecordUsageResponse) -> Result<(), CliError> {
 
 fn recorded(result: RecordUsageResult) -> Result<(), CliError> {
     match required(result.result, "result")? {
-        record_usage_result::Result::Response(response) => charged(response),
+        record_usage_result::Result::Response(response) => charged(&response),
         record_usage_result::Result::Error(error) => Err(CliError::failed(error.message)),
     }
 }

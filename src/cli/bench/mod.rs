@@ -248,6 +248,9 @@ async fn machine(client: &Client, fdatasync: Duration) -> Result<Table, CliError
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let verified =
         client.ledger().verify_ledger(VerifyLedgerRequest::default()).await?.into_inner();
+    let findings = verified.checks.iter().flat_map(|check| {
+        check.findings.iter().map(|finding| format!("{}: {finding}", check.name))
+    });
     let microseconds = u64::try_from(fdatasync.as_micros()).unwrap_or(u64::MAX);
     Ok(Table::record(
         "run",
@@ -256,6 +259,7 @@ async fn machine(client: &Client, fdatasync: Duration) -> Result<Table, CliError
             ("cores", Value::Count(cores as u64)),
             ("fdatasync_us", Value::Count(microseconds)),
             ("books_are_right", Value::Flag(verified.clean)),
+            ("findings", Value::List(findings.take(5).collect())),
         ],
     ))
 }

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use sqlx::postgres::PgConnectOptions;
@@ -93,7 +94,7 @@ impl Server {
     pub(super) async fn start(database: &Database) -> Result<Self, CliError> {
         let mut bytes = [0; SECRET_BYTES];
         getrandom::fill(&mut bytes).map_err(failed)?;
-        let secret: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let secret = STANDARD.encode(bytes);
         let request = TokenRequest {
             subject: "bench".to_owned(),
             roles: vec![Role::Gateway, Role::Operator, Role::Finance, Role::Auditor],
