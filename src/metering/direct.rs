@@ -7,7 +7,7 @@ use super::{
     event::NewEvent,
     store::{self, Mode},
 };
-use crate::ids::InstanceId;
+use crate::ids::{InstanceId, ModelId, PriceVersionId};
 
 /// One writer's connection.
 #[derive(Debug)]
@@ -30,6 +30,11 @@ impl DirectWriter {
         let mode = Mode { skip_locked: false, expect_duplicates: false };
         store::post(&mut self.connection, self.instance, mode, events.iter()).await?;
         Ok(())
+    }
+
+    /// Which model a price is of.
+    pub(crate) async fn model_of(&mut self, price: PriceVersionId) -> Result<ModelId, sqlx::Error> {
+        store::model_of(&mut self.connection, price).await
     }
 
     /// Inserts the same rows into a table of the same shape, and nothing else.

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     accounts::budgets::period::BudgetPeriod,
-    ids::{AccountId, AuthorizationId, InstanceId, KeyId, PriceVersionId},
+    ids::{AccountId, AuthorizationId, InstanceId, KeyId, ModelId, PriceVersionId},
     money::{Amount, Currency},
 };
 
@@ -97,6 +97,18 @@ pub(super) async fn post<'a>(
             .map(|(event, overrun)| Ok((AuthorizationId(event), amount(overrun)?)))
             .collect::<Result<_, sqlx::Error>>()?,
     })
+}
+
+/// Which model a price is of.
+pub(super) async fn model_of(
+    connection: &mut PgConnection,
+    price: PriceVersionId,
+) -> Result<ModelId, sqlx::Error> {
+    sqlx::query_scalar("SELECT model_id FROM price_versions WHERE price_version = $1")
+        .bind(price.0)
+        .fetch_one(connection)
+        .await
+        .map(ModelId)
 }
 
 /// A table like `usage_events`, with its key, constraints and index, and not partitioned.

@@ -14,6 +14,7 @@ mod accounts;
 mod architecture;
 mod authorization;
 mod bad_input;
+mod bench;
 mod books_over_grpc;
 mod budgets;
 mod catalog;

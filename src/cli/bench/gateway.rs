@@ -72,8 +72,9 @@ impl Gateway {
 
     fn request(&self, number: u64) -> AuthorizeRequest {
         AuthorizeRequest {
-            api_key: self.population.key(number, self.active).to_owned(),
-            model: self.population.model.clone(),
+            // Without accounts there is nothing to ask for; the server says so.
+            api_key: self.population.api_key(number, self.active).unwrap_or_default().to_owned(),
+            model: self.population.model.to_owned(),
             request_id: format!("bench-{:08x}-{number:08}", self.population.run()),
             input_tokens: 1_200,
             max_output_tokens: Some(500),
@@ -93,7 +94,8 @@ impl Gateway {
 
     /// One request of each active account.
     pub(super) async fn touch(&self) -> Result<(), CliError> {
-        let touched = self.authorize_stream(4 * self.active as u64).await?.1;
+        let accounts = self.population.count().min(self.active) as u64;
+        let touched = self.authorize_stream(4 * accounts).await?.1;
         self.record_stream(touched).await?;
         Ok(())
     }

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     cli::error::CliError,
     clock,
-    ids::{AuthorizationId, InstanceId, KeyId, ModelId, PriceVersionId},
+    ids::{AuthorizationId, InstanceId, ModelId, PriceVersionId},
     metering::{
         direct::DirectWriter,
         event::{Authorized, Detail, Fingerprint, NewEvent, Outcome, Served},
@@ -56,6 +56,7 @@ pub(super) struct Limits {
 #[derive(Debug, Clone, Copy)]
 struct Sample {
     instance: InstanceId,
+    model_id: ModelId,
     price_version: PriceVersionId,
     charge: Amount,
 }
@@ -71,15 +72,24 @@ impl Limits {
         if let Some(writer) = writers.first_mut() {
             writer.make_bare_table().await.map_err(failed)?;
         }
-        let sample = Sample { instance, price_version: PriceVersionId(0), charge: Amount::ZERO };
+        let sample = Sample {
+            instance,
+            model_id: ModelId(0),
+            price_version: PriceVersionId(0),
+            charge: Amount::ZERO,
+        };
         Ok(Self { writers, sample })
     }
 
     /// Events are charged as this one was.
-    pub(super) fn like(&mut self, recorded: &RecordUsageResponse) -> Result<(), CliError> {
+    pub(super) async fn like(&mut self, recorded: &RecordUsageResponse) -> Result<(), CliError> {
         let charged = recorded.charged.as_ref().map_or("0", |charged| &charged.amount);
         self.sample.charge = charged.parse().map_err(failed)?;
         self.sample.price_version = PriceVersionId(recorded.price_version);
+        if let Some(writer) = self.writers.first_mut() {
+            let model = writer.model_of(self.sample.price_version).await;
+            self.sample.model_id = model.map_err(failed)?;
+        }
         Ok(())
     }
 
@@ -103,7 +113,7 @@ impl Limits {
             writing.spawn(async move {
                 let mut latencies = histogram()?;
                 for batch in 0..batches {
-                    let events = events_of(&population, sample, active, (number, writers), batch);
+                    let events = events_of(&population, sample, active, (number, writers), batch)?;
                     let sent = Instant::now();
                     match way {
                         Way::Posted => writer.post(&events).await.map_err(failed)?,
@@ -134,18 +144,19 @@ fn events_of(
     active: usize,
     (writer, writers): (usize, usize),
     batch: usize,
-) -> Vec<NewEvent> {
+) -> Result<Vec<NewEvent>, CliError> {
     let occurred_at = clock::now();
     let mine = active.div_ceil(writers).max(1);
     let mut events: Vec<NewEvent> = (0..BATCH)
         .map(|number| {
             let place = ((batch * BATCH + number) % mine) * writers + writer;
-            NewEvent {
-                account_id: population.account(place % active.max(1)),
+            let customer = population.customer(place % active.max(1))?;
+            Ok(NewEvent {
+                account_id: customer.account,
                 event_id: AuthorizationId::generate(),
                 occurred_at,
                 fingerprint: Fingerprint {
-                    key_id: KeyId::generate(),
+                    key_id: customer.key,
                     model: String::new(),
                     quantities: Quantities {
                         input: 1_000,
@@ -156,7 +167,7 @@ fn events_of(
                     outcome: Outcome::Success,
                     cache_hit: false,
                 },
-                model_id: ModelId(1),
+                model_id: sample.model_id,
                 price_version: sample.price_version,
                 currency: Currency::USD,
                 charge: sample.charge,
@@ -179,11 +190,11 @@ fn events_of(
                     request_id: format!("bench-{batch:08x}-{number:08}"),
                     ..Detail::default()
                 },
-            }
+            })
         })
-        .collect();
+        .collect::<Result<_, CliError>>()?;
     events.sort_unstable_by_key(|event| (event.account_id, event.event_id));
-    events
+    Ok(events)
 }
 
 /// The median time of one `fdatasync` after 8 KiB were written, where the data is.

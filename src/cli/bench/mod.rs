@@ -61,11 +61,12 @@ Examples:
 const ACTIVE: [usize; 3] = [1, 100, 1_000];
 /// Calls at once.
 const IN_FLIGHT: [usize; 3] = [1, 64, 256];
-/// Bits a second a progress bar is drawn.
+/// How often the progress bar is drawn.
 const DRAWS_PER_SECOND: u8 = 5;
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(super) struct BenchArgs {
     /// Fewer accounts and shorter stretches: ends within a minute
     #[arg(long)]
@@ -73,6 +74,9 @@ pub(super) struct BenchArgs {
     /// Measure the server at --endpoint, with accounts made there, instead of starting one
     #[arg(long)]
     running: bool,
+    /// A few calls of each scene, to see that it works
+    #[arg(long, hide = true, conflicts_with = "quick")]
+    smoke: bool,
     /// Be the echo of another run
     #[arg(long, hide = true)]
     serve_echo: bool,
@@ -96,6 +100,7 @@ struct Extent {
 impl Extent {
     const FULL: Self =
         Self { accounts: 10_000, repetitions: 3, calls_alone: 1_500, calls: 15_000, items: 40_000 };
+    const SMOKE: Self = Self { accounts: 12, repetitions: 1, calls_alone: 4, calls: 64, items: 64 };
     const QUICK: Self =
         Self { accounts: 1_000, repetitions: 3, calls_alone: 60, calls: 1_500, items: 4_000 };
 
@@ -109,7 +114,11 @@ pub(super) async fn run(args: BenchArgs, session: &Session) -> Result<(), CliErr
     if args.serve_echo {
         return echo::serve().await;
     }
-    let extent = if args.quick { Extent::QUICK } else { Extent::FULL };
+    let extent = match (args.smoke, args.quick) {
+        (true, _) => Extent::SMOKE,
+        (false, true) => Extent::QUICK,
+        (false, false) => Extent::FULL,
+    };
     let tables = if args.running {
         let clients = stage::connect(&session.global).await?;
         let connect = |endpoint: String| {
@@ -233,7 +242,7 @@ async fn written(
 ) -> Result<(), CliError> {
     let events = usize::try_from(extent.items).unwrap_or(usize::MAX);
     let mut add = |scene, slice| results.add(Case { scene, in_flight: 0, accounts }, slice);
-    limits.like(&answers.recorded)?;
+    limits.like(&answers.recorded).await?;
     let slice = limits.write(Way::Posted, population, accounts, WRITERS, events).await?;
     add(Scene::Posted, slice);
     let slice = limits.write(Way::Posted, population, accounts, 1, events).await?;

@@ -1,13 +1,8 @@
 //! Whom the load is for: accounts with a key and funds each, made over gRPC as an operator would.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
-};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use uuid::Uuid;
-
-use super::load::closed_loop;
+use super::{load::closed_loop, stage::failed};
 use crate::{
     api::catalog_convert::publication_message,
     catalog::shipped,
@@ -16,7 +11,7 @@ use crate::{
         client::Client,
         error::CliError,
     },
-    ids::AccountId,
+    ids::{AccountId, KeyId},
     proto::{
         Contract, CreateAccountRequest, IssueKeyRequest, KeyLimits, PaymentMethod, Tier,
         TopUpRequest,
@@ -30,51 +25,60 @@ const FUNDS: &str = "1000000";
 /// Accounts that are made at once.
 const AT_ONCE: usize = 64;
 
-/// The accounts' keys.
+/// One account, which has one key.
+#[derive(Debug)]
+pub(super) struct Customer {
+    pub(super) account: AccountId,
+    pub(super) key: KeyId,
+    api_key: String,
+}
+
+/// The accounts of a run.
 #[derive(Debug)]
 pub(super) struct Population {
     /// What is asked for.
-    pub(super) model: String,
-    keys: Vec<String>,
-    accounts: Vec<AccountId>,
+    pub(super) model: &'static str,
+    customers: Vec<Customer>,
     run: AtomicU32,
 }
 
 impl Population {
     /// Publishes the shipped prices and makes so many accounts, whose handles no run before used.
     pub(super) async fn make(client: &Client, accounts: u64) -> Result<Self, CliError> {
-        let import = shipped::read().map_err(|problem| CliError::failed(problem.to_string()))?;
+        let import = shipped::read().map_err(failed)?;
         let request = publication_message(&import, &new_idempotency_key());
         client.catalog().publish_prices(request).await?;
 
-        let (client, name) = (client.clone(), Arc::<str>::from(new_idempotency_key()));
-        let name = name.get(name.len().saturating_sub(12)..).unwrap_or_default().to_owned();
-        let (_, mut made) = closed_loop(AT_ONCE, accounts, move |number| {
+        let (client, name) = (client.clone(), new_idempotency_key());
+        // The end of an id is random.
+        let name = name.rsplit('-').next().unwrap_or_default().to_owned();
+        let (_, customers) = closed_loop(AT_ONCE, accounts, move |number| {
             let (client, handle) = (client.clone(), format!("bench-{name}-{number}"));
-            async move {
-                let (key, account) = make_one(&client, handle).await?;
-                Ok((number, key, account))
-            }
+            async move { make_one(&client, handle).await }
         })
         .await?;
-        made.sort_unstable();
-        let (keys, accounts) = made.into_iter().map(|(_, key, account)| (key, account)).unzip();
-        Ok(Self { model: MODEL.to_owned(), keys, accounts, run: AtomicU32::new(0) })
+        Ok(Self { model: MODEL, customers, run: AtomicU32::new(0) })
     }
 
-    /// One of the accounts.
-    pub(super) fn account(&self, place: usize) -> AccountId {
-        self.accounts.get(place).copied().unwrap_or(AccountId(Uuid::nil()))
+    /// How many there are.
+    pub(super) const fn count(&self) -> usize {
+        self.customers.len()
     }
 
-    /// The key of a request, spread over the first `active` accounts without a pattern that a cache
-    /// or a batch could profit from.
-    pub(super) fn key(&self, number: u64, active: usize) -> &str {
+    /// One of them.
+    pub(super) fn customer(&self, place: usize) -> Result<&Customer, CliError> {
+        let place = place.checked_rem(self.count()).unwrap_or(0);
+        self.customers.get(place).ok_or_else(|| CliError::failed("there are no accounts"))
+    }
+
+    /// The API key of a request, spread over the first `active` accounts without a pattern that a
+    /// cache or a batch could profit from.
+    pub(super) fn api_key(&self, number: u64, active: usize) -> Result<&str, CliError> {
         /// Knuth's multiplicative hash.
         const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
-        let spread = number.wrapping_mul(SPREAD) >> 32;
-        let place = usize::try_from(spread).unwrap_or(0) % active.clamp(1, self.keys.len().max(1));
-        self.keys.get(place).map_or("", String::as_str)
+        let spread = usize::try_from(number.wrapping_mul(SPREAD) >> 32).unwrap_or(0);
+        let place = spread.checked_rem(active.min(self.count())).unwrap_or(0);
+        Ok(&self.customer(place)?.api_key)
     }
 
     /// The requests that follow are other ones than those before.
@@ -88,7 +92,7 @@ impl Population {
     }
 }
 
-async fn make_one(client: &Client, handle: String) -> Result<(String, AccountId), CliError> {
+async fn make_one(client: &Client, handle: String) -> Result<Customer, CliError> {
     let account = CreateAccountRequest {
         display_name: handle.clone(),
         handle: handle.clone(),
@@ -115,6 +119,11 @@ async fn make_one(client: &Client, handle: String) -> Result<(String, AccountId)
         idempotency_key: new_idempotency_key(),
         ..IssueKeyRequest::default()
     };
-    let account = account.parse().map_err(|_| CliError::failed("an account without an id"))?;
-    Ok((client.keys().issue_key(key).await?.into_inner().api_key, AccountId(account)))
+    let issued = client.keys().issue_key(key).await?.into_inner();
+    let key = required(issued.key, "key")?.key_id;
+    Ok(Customer {
+        account: AccountId(account.parse().map_err(failed)?),
+        key: KeyId(key.parse().map_err(failed)?),
+        api_key: issued.api_key,
+    })
 }
