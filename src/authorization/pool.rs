@@ -280,3 +280,39 @@ impl Spending {
         (self.total * left / window).round_dp(crate::money::AMOUNT_DECIMALS)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn amount(text: &str) -> Amount {
+        text.parse().unwrap()
+    }
+
+    fn want(pool: &mut Pool, at: Duration) -> Amount {
+        pool.begin_renewal(1, at, false).want
+    }
+
+    #[test]
+    fn the_first_request_leases_for_those_that_follow_it() {
+        let mut pool = Pool::default();
+        pool.wait_for(amount("0.5"), amount("0.5"));
+        assert_eq!(want(&mut pool, Duration::from_hours(1)), amount("16"));
+    }
+
+    #[test]
+    fn an_account_that_wakes_up_is_leased_for_at_the_rate_of_the_moment() {
+        let mut pool = Pool::default();
+        let woken = Duration::from_hours(1);
+        want(&mut pool, woken);
+        let at = woken + Duration::from_millis(200);
+        for _ in 0..100 {
+            pool.count_spending(amount("0.01"), at);
+        }
+        // 1 in 0.2 s is 20 in the 4 s of the horizon; over ten seconds it would look like 0.4.
+        assert_eq!(want(&mut pool, at), amount("20"));
+        // A moment later nothing has happened since, and the average of ten seconds counts.
+        let later = want(&mut pool, at + Duration::from_secs(1));
+        assert!(later.is_positive() && later < amount("1"), "{later}");
+    }
+}

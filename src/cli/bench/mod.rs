@@ -125,7 +125,7 @@ pub(super) async fn run(args: BenchArgs, session: &Session) -> Result<(), CliErr
             let global = crate::cli::Global { endpoint, ..session.global.clone() };
             async move { stage::connect(&global).await }
         };
-        measure(extent, clients, connect, None, 0).await?
+        measure(extent, clients, connect, None, None).await?
     } else {
         let parent = args.scratch.unwrap_or_else(std::env::temp_dir);
         let database = Database::start(&parent).await?;
@@ -146,9 +146,8 @@ async fn measure_own(extent: Extent, database: &Database) -> Result<Vec<Table>, 
         let server = &server;
         async move { server.connect(Some(&endpoint)).await }
     };
-    let sync = u64::try_from(fdatasync.as_micros()).unwrap_or(u64::MAX);
-    let mut tables = measure(extent, clients, connect, Some(limits), sync).await?;
-    tables.push(machine(&client, fdatasync).await?);
+    let mut tables = measure(extent, clients, connect, Some(limits), Some(fdatasync)).await?;
+    tables.push(machine(&client, &server, fdatasync).await?);
     drop(client);
     server.stop().await?;
     Ok(tables)
@@ -160,7 +159,7 @@ async fn measure<Connecting>(
     clients: Arc<[Client]>,
     connect: impl Fn(String) -> Connecting,
     mut limits: Option<Limits>,
-    fdatasync_us: u64,
+    fdatasync: Option<Duration>,
 ) -> Result<Vec<Table>, CliError>
 where
     Connecting: Future<Output = Result<Arc<[Client]>, CliError>>,
@@ -190,7 +189,7 @@ where
         }
     }
     bar.finish_and_clear();
-    Ok(vec![Targets::judge(&results, fdatasync_us).table(), results.table()])
+    Ok(vec![Targets::judge(&results, fdatasync).table(), results.table()])
 }
 
 /// One call after another in each of so many lanes.
@@ -253,20 +252,22 @@ async fn written(
 }
 
 /// What it ran on, and whether the books are right after it.
-async fn machine(client: &Client, fdatasync: Duration) -> Result<Table, CliError> {
+async fn machine(client: &Client, server: &Server, fdatasync: Duration) -> Result<Table, CliError> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let verified =
         client.ledger().verify_ledger(VerifyLedgerRequest::default()).await?.into_inner();
     let findings = verified.checks.iter().flat_map(|check| {
         check.findings.iter().map(|finding| format!("{}: {finding}", check.name))
     });
-    let microseconds = u64::try_from(fdatasync.as_micros()).unwrap_or(u64::MAX);
+    let count = |number: u128| Value::Count(u64::try_from(number).unwrap_or(u64::MAX));
     Ok(Table::record(
         "run",
         vec![
             ("version", text(env!("CARGO_PKG_VERSION"))),
             ("cores", Value::Count(cores as u64)),
-            ("fdatasync_us", Value::Count(microseconds)),
+            ("fdatasync_us", count(fdatasync.as_micros())),
+            ("server_ready_after_ms", count(server.ready_after.as_millis())),
+            ("server_peak_memory_kib", server.peak_memory().map_or(Value::Nothing, Value::Count)),
             ("books_are_right", Value::Flag(verified.clean)),
             ("findings", Value::List(findings.take(5).collect())),
         ],

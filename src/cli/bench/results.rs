@@ -1,5 +1,7 @@
 //! What a run found: every scene with its spread, and the ratios that the design asks for.
 
+use std::time::Duration;
+
 use rust_decimal::Decimal;
 
 use super::load::Slice;
@@ -174,7 +176,7 @@ pub(super) struct Targets {
 
 impl Targets {
     /// Judges every ratio whose two sides were measured.
-    pub(super) fn judge(results: &Results, fdatasync_us: u64) -> Self {
+    pub(super) fn judge(results: &Results, fdatasync: Option<Duration>) -> Self {
         let columns = ["target", "accounts", "measured", "at_least", "at_most", "met"];
         let mut targets = Self { table: Table::list("targets", &columns) };
         let rate =
@@ -182,6 +184,7 @@ impl Targets {
         let latency = |scene, in_flight, accounts, quantile| {
             results.latency(Case { scene, in_flight, accounts }, quantile)
         };
+        let four_syncs = fdatasync.and_then(|sync| u64::try_from(4 * sync.as_micros()).ok());
         for accounts in [1, 100, 1_000] {
             let unary = rate(Scene::Authorize, 64, accounts);
             let echo = rate(Scene::EchoAuthorize, 64, accounts);
@@ -201,8 +204,8 @@ impl Targets {
                 "0.4",
             );
             let alone = latency(Scene::Record, 1, accounts, 0.5);
-            let echo =
-                latency(Scene::EchoRecord, 1, accounts, 0.5).map(|echo| echo + 4 * fdatasync_us);
+            let echo = latency(Scene::EchoRecord, 1, accounts, 0.5);
+            let echo = echo.zip(four_syncs).map(|(echo, syncs)| echo.saturating_add(syncs));
             targets.at_most("RecordUsage alone of echo + 4 fdatasync", accounts, alone, echo, "1");
             let cycle = rate(Scene::Cycle, 256, accounts);
             let echo = rate(Scene::EchoAuthorize, 256, accounts);

@@ -140,6 +140,13 @@ impl Server {
         Ok(server)
     }
 
+    /// The most memory that it has had resident, in KiB.
+    pub(super) fn peak_memory(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        line.trim().trim_end_matches(" kB").parse().ok()
+    }
+
     /// Where it said that it serves.
     fn address(&self) -> Option<String> {
         let log = fs::read_to_string(&self.log).ok()?;
