@@ -22,7 +22,9 @@ impl DirectWriter {
         options: &PgConnectOptions,
         instance: InstanceId,
     ) -> Result<Self, sqlx::Error> {
-        Ok(Self { connection: store::connect_writer(options).await?, instance })
+        let mut connection = store::connect_writer(options).await?;
+        store::wait_for_locks(&mut connection).await?;
+        Ok(Self { connection, instance })
     }
 
     /// Posts a batch that is in the order of its accounts and ids.

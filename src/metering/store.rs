@@ -99,6 +99,12 @@ pub(super) async fn post<'a>(
     })
 }
 
+/// Makes a writer's connection wait for whoever holds a row, instead of going on without it.
+pub(super) async fn wait_for_locks(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("SET lock_timeout = 0").execute(connection).await?;
+    Ok(())
+}
+
 /// Which model a price is of.
 pub(super) async fn model_of(
     connection: &mut PgConnection,
