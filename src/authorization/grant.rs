@@ -233,9 +233,9 @@ struct KeyRing {
 
 /// Signs and verifies grant tokens. Cheap to clone.
 ///
-/// The parts of the JWT are put together and taken apart here, not by `jsonwebtoken::encode` and
-/// `decode`: those read the header anew and the claims twice for each token, which made up a third
-/// of what recording a usage cost before it is queued.
+/// The parts of the JWT are put together and taken apart here, and only signed and verified by
+/// `jsonwebtoken`: its `encode` and `decode` write and read the header anew and read the claims
+/// twice for each token.
 #[derive(Clone)]
 pub struct GrantSigner {
     ring: Arc<ArcSwap<KeyRing>>,
