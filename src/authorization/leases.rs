@@ -172,6 +172,7 @@ impl Leases {
             let mut state = slot.lock();
             let Some(settled) = state.holdings.settle(id, charge) else { return false };
             state.touch(&settled.pools, clock::since_boot());
+            state.settled(&settled.pools);
             true
         })
     }

@@ -186,6 +186,14 @@ impl SlotState {
         }
     }
 
+    /// A reservation in these pools was settled. A renewal between its commit and this moment counted
+    /// it twice, as a charge and as reserved: what it found short may be there.
+    pub(super) fn settled(&mut self, pools: &[PoolKey]) {
+        for key in pools {
+            self.standing(*key).short_until = Duration::ZERO;
+        }
+    }
+
     /// The account's funds or limits changed: a remembered shortage no longer counts.
     pub(super) fn forget_shortages(&mut self) {
         for standing in self.standings.values_mut() {
