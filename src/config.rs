@@ -294,7 +294,8 @@ pub fn default_data_dir() -> Option<PathBuf> {
         .map(|data| data.join("tollgate"))
 }
 
-fn cores() -> usize {
+/// The cores that this process may use.
+pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 

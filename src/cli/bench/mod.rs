@@ -29,7 +29,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use self::{
-    echo::{Answers, Echo},
+    echo::Echo,
     gateway::Gateway,
     limits::{Limits, Way},
     load::Slice,
@@ -44,6 +44,7 @@ use crate::{
         error::CliError,
         output::{Table, Value, text},
     },
+    config::cores,
     metering::limits::WRITERS,
     proto::VerifyLedgerRequest,
 };
@@ -169,6 +170,9 @@ where
     let answers = Gateway::new(&clients, &population, 1).sample().await?;
     let echo = Echo::start(&answers)?;
     let bare = connect(echo.endpoint.clone()).await?;
+    if let Some(limits) = &mut limits {
+        limits.like(&answers.recorded).await?;
+    }
     let mut results = Results::default();
     let bar = progress(extent.repetitions * ACTIVE.len() as u64 * (IN_FLIGHT.len() as u64 + 1));
     for _ in 0..extent.repetitions {
@@ -183,7 +187,7 @@ where
             }
             streams(extent, &gateway, &bare, accounts, &mut results).await?;
             if let Some(limits) = &mut limits {
-                written(extent, limits, (&population, &answers), accounts, &mut results).await?;
+                written(extent, limits, &population, accounts, &mut results).await?;
             }
             bar.inc(1);
         }
@@ -235,13 +239,12 @@ async fn streams(
 async fn written(
     extent: Extent,
     limits: &mut Limits,
-    (population, answers): (&Arc<Population>, &Answers),
+    population: &Arc<Population>,
     accounts: usize,
     results: &mut Results,
 ) -> Result<(), CliError> {
     let events = usize::try_from(extent.items).unwrap_or(usize::MAX);
     let mut add = |scene, slice| results.add(Case { scene, in_flight: 0, accounts }, slice);
-    limits.like(&answers.recorded).await?;
     let slice = limits.write(Way::Posted, population, accounts, WRITERS, events).await?;
     add(Scene::Posted, slice);
     let slice = limits.write(Way::Posted, population, accounts, 1, events).await?;
@@ -253,7 +256,6 @@ async fn written(
 
 /// What it ran on, and whether the books are right after it.
 async fn machine(client: &Client, server: &Server, fdatasync: Duration) -> Result<Table, CliError> {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let verified =
         client.ledger().verify_ledger(VerifyLedgerRequest::default()).await?.into_inner();
     let findings = verified.checks.iter().flat_map(|check| {
@@ -264,7 +266,7 @@ async fn machine(client: &Client, server: &Server, fdatasync: Duration) -> Resul
         "run",
         vec![
             ("version", text(env!("CARGO_PKG_VERSION"))),
-            ("cores", Value::Count(cores as u64)),
+            ("cores", Value::Count(cores() as u64)),
             ("fdatasync_us", count(fdatasync.as_micros())),
             ("server_ready_after_ms", count(server.ready_after.as_millis())),
             ("server_peak_memory_kib", server.peak_memory().map_or(Value::Nothing, Value::Count)),
