@@ -6,6 +6,7 @@
 pub mod accounts;
 pub mod api;
 pub mod authorization;
+pub mod billing;
 pub mod catalog;
 pub mod cli;
 pub mod clock;

@@ -6,7 +6,8 @@
 
 use std::{fmt, str::FromStr};
 
-use rust_decimal::Decimal;
+use rust_decimal::{Decimal, RoundingStrategy};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use thiserror::Error;
 
 /// Decimals an amount can hold; `NUMERIC(28,12)` in the database.
@@ -107,6 +108,17 @@ impl Amount {
         self.checked_sub(other).filter(|difference| !difference.is_negative()).unwrap_or_default()
     }
 
+    /// The amount rounded half away from zero to so many decimals: once, on a document's line, and
+    /// never before.
+    #[must_use]
+    pub fn rounded(self, decimals: u32) -> Self {
+        Self(
+            self.0
+                .round_dp_with_strategy(decimals, RoundingStrategy::MidpointAwayFromZero)
+                .normalize(),
+        )
+    }
+
     /// The largest amount there is.
     #[must_use]
     pub fn largest() -> Self {
@@ -145,6 +157,15 @@ impl Currency {
     /// The US dollar, the currency of an account that names none.
     pub const USD: Self = Self(*b"USD");
 
+    /// How many decimals a payment in it has (ISO 4217): 2 for the dollar, 0 for the yen. A code
+    /// that the standard does not list, or lists without one, has 2.
+    #[must_use]
+    pub fn minor_unit(&self) -> u32 {
+        iso_currency::Currency::from_code(self.code())
+            .and_then(iso_currency::Currency::exponent)
+            .map_or(2, u32::from)
+    }
+
     /// The three letters.
     #[must_use]
     pub fn code(&self) -> &str {
@@ -161,6 +182,31 @@ impl FromStr for Currency {
             &[a, b, c] if [a, b, c].iter().all(u8::is_ascii_uppercase) => Ok(Self([a, b, c])),
             _ => Err(MoneyError::NotACurrency(text.chars().take(20).collect())),
         }
+    }
+}
+
+/// As a decimal string, so that no reader takes it for a float.
+impl Serialize for Amount {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Amount {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+impl Serialize for Currency {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.code())
+    }
+}
+
+impl<'de> Deserialize<'de> for Currency {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 
@@ -198,6 +244,25 @@ mod tests {
     fn an_amount_beyond_the_column_is_refused() {
         assert!("9999999999999999.999999999999".parse::<Amount>().is_ok());
         assert!(matches!("10000000000000000".parse::<Amount>(), Err(MoneyError::TooLarge(_))));
+    }
+
+    #[test]
+    fn rounding_takes_a_half_away_from_zero_to_the_minor_unit() {
+        for (code, exact, rounded) in [
+            ("USD", "0.005", "0.01"),
+            ("USD", "0.004999999999", "0"),
+            ("USD", "-0.005", "-0.01"),
+            ("JPY", "1234.5", "1235"),
+            ("KWD", "1.0005", "1.001"),
+        ] {
+            let currency: Currency = code.parse().unwrap();
+            let amount: Amount = exact.parse().unwrap();
+            assert_eq!(
+                amount.rounded(currency.minor_unit()).to_string(),
+                rounded,
+                "{exact} {code}"
+            );
+        }
     }
 
     #[test]

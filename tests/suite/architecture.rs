@@ -15,7 +15,10 @@ const LAYERS: [Layer; 6] = [
     Layer { parts: &["cli"], mutual: false },
     Layer { parts: &["server"], mutual: false },
     Layer { parts: &["api", "config"], mutual: false },
-    Layer { parts: &["accounts", "authorization", "catalog", "ledger", "metering"], mutual: true },
+    Layer {
+        parts: &["accounts", "authorization", "billing", "catalog", "ledger", "metering"],
+        mutual: true,
+    },
     Layer { parts: &["database", "identity", "telemetry"], mutual: false },
     Layer { parts: &["clock", "ids", "money", "problem", "proto", "tasks"], mutual: true },
 ];
@@ -30,10 +33,11 @@ const EDGES: [(&str, &[&str]); 5] = [
 ];
 
 /// Parts that may not see the contract's messages either.
-const WITHOUT_MESSAGES: [&str; 5] = ["accounts", "authorization", "catalog", "ledger", "metering"];
+const WITHOUT_MESSAGES: [&str; 6] =
+    ["accounts", "authorization", "billing", "catalog", "ledger", "metering"];
 
 /// Functions and state machines that tests and simulations drive directly.
-const PURE: [&str; 16] = [
+const PURE: [&str; 17] = [
     "accounts/key.rs",
     "authorization/checks.rs",
     "authorization/decision.rs",
@@ -41,6 +45,7 @@ const PURE: [&str; 16] = [
     "authorization/guard/spike.rs",
     "authorization/holdings.rs",
     "authorization/pool.rs",
+    "billing/document.rs",
     "catalog/price.rs",
     "catalog/rating.rs",
     "ledger/balances.rs",
