@@ -1,5 +1,5 @@
-//! What every call goes through, whichever service it is for: a request id, a log span, the gate,
-//! the counters, and an end to panics.
+//! What every call goes through, whichever service it is for: a request id, the gate, the counters,
+//! and an end to panics.
 //!
 //! One layer and one allocation, because it is on both hot paths. The gate decides before the
 //! service sees anything; a panic in a handler becomes `INTERNAL` for that call alone; a stream
@@ -24,10 +24,7 @@ use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 use uuid::Uuid;
 
-use super::{
-    caller::RequestId,
-    status::{refused, to_status},
-};
+use super::status::{refused, to_status};
 use crate::{
     identity::{
         Access, Gate, IdentityError,
@@ -35,7 +32,10 @@ use crate::{
     },
     problem::{Problem, ProblemKind},
     tasks::panic_message,
-    telemetry::metrics::CallMetrics,
+    telemetry::{
+        metrics::CallMetrics,
+        served::{ServedCall, serving},
+    },
 };
 
 /// The metadata that carries the request id, both ways.
@@ -117,23 +117,23 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let id = request_id(request.headers());
+        let request_id = request_id(request.headers());
         let rpc = known_rpc(request.uri().path());
-        let span = tracing::info_span!("call", request_id = id.0, rpc);
-        let call = Call::begin(rpc, self.shared.metrics.clone(), span);
+        let call = Call::begin(ServedCall { request_id, rpc }, self.shared.metrics.clone());
+        let _serving = serving(&call.served);
 
-        let state = match call.span.in_scope(|| self.shared.admit(&request)) {
+        let state = match self.shared.admit(&request) {
             Err(refusal) => State::Refused(Some(refusal.into_http())),
             Ok(access) => {
                 if let Access::Granted(caller) = access {
                     request.extensions_mut().insert(caller);
                 }
-                request.extensions_mut().insert(id.clone());
+                request.extensions_mut().insert(Arc::clone(&call.served));
                 State::Running(Box::pin(self.inner.call(request)))
             }
         };
         let ending = self.shared.endings.of(rpc).clone();
-        CallFuture { state, id, call: Some(call), ending }
+        CallFuture { state, call: Some(call), ending }
     }
 }
 
@@ -141,7 +141,6 @@ where
 #[derive(Debug)]
 pub struct CallFuture<F> {
     state: State<F>,
-    id: RequestId,
     call: Option<Call>,
     ending: CancellationToken,
 }
@@ -160,8 +159,7 @@ where
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let span = this.call.as_ref().map_or_else(tracing::Span::none, |call| call.span.clone());
-        let _entered = span.enter();
+        let _serving = this.call.as_ref().map(|call| serving(&call.served));
         let mut response = match &mut this.state {
             State::Refused(response) => response.take().unwrap_or_default(),
             State::Running(future) => {
@@ -172,12 +170,15 @@ where
                 }
             }
         };
-        if let Ok(id) = HeaderValue::from_str(&this.id.0) {
-            response.headers_mut().insert(REQUEST_ID, id);
-        }
         let Some(mut call) = this.call.take() else {
             return Poll::Ready(Ok(response));
         };
+        if let Ok(mut id) = HeaderValue::from_str(&call.served.request_id) {
+            // No other answer has the same: it is not worth a place in the table of headers that a
+            // connection has seen.
+            id.set_sensitive(true);
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
         // A refusal has its status in the headers and no body.
         if let Some(code) = code_in(response.headers()) {
             call.end(code);
@@ -233,8 +234,7 @@ impl http_body::Body for WatchedBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
-        let span = this.call.span.clone();
-        let _entered = span.enter();
+        let _serving = serving(&this.call.served);
         let body = &mut this.body;
         let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(context)));
         let frame = match polled {
@@ -271,17 +271,16 @@ impl http_body::Body for WatchedBody {
 /// Counts one call, once: when it ends, or as cancelled when it is dropped before.
 #[derive(Debug)]
 struct Call {
-    rpc: &'static str,
+    served: Arc<ServedCall>,
     started: Instant,
     metrics: CallMetrics,
-    span: tracing::Span,
     ended: bool,
 }
 
 impl Call {
-    fn begin(rpc: &'static str, metrics: CallMetrics, span: tracing::Span) -> Self {
+    fn begin(served: ServedCall, metrics: CallMetrics) -> Self {
         metrics.in_flight.inc();
-        Self { rpc, started: Instant::now(), metrics, span, ended: false }
+        Self { served: Arc::new(served), started: Instant::now(), metrics, ended: false }
     }
 
     fn end(&mut self, code: Code) {
@@ -289,11 +288,12 @@ impl Call {
             return;
         }
         self.ended = true;
-        let elapsed = self.started.elapsed();
+        let (elapsed, rpc) = (self.started.elapsed(), self.served.rpc);
         self.metrics.in_flight.dec();
-        self.metrics.ended.get_or_create(&[("rpc", self.rpc), ("code", code_name(code))]).inc();
-        self.metrics.seconds.get_or_create(&[("rpc", self.rpc)]).observe(elapsed.as_secs_f64());
-        tracing::debug!(parent: &self.span, code = code_name(code), ?elapsed, "the call ended");
+        self.metrics.ended.get_or_create(&[("rpc", rpc), ("code", code_name(code))]).inc();
+        self.metrics.seconds.get_or_create(&[("rpc", rpc)]).observe(elapsed.as_secs_f64());
+        let _serving = serving(&self.served);
+        tracing::debug!(code = code_name(code), ?elapsed, "the call ended");
     }
 }
 
@@ -340,12 +340,12 @@ impl Problem for ShuttingDown {
 }
 
 /// The caller's request id where it is one, else a new one.
-fn request_id(headers: &HeaderMap) -> RequestId {
+fn request_id(headers: &HeaderMap) -> String {
     let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(|text| {
         (1..=REQUEST_ID_LENGTH).contains(&text.len())
             && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/".contains(&byte))
     });
-    RequestId(given.map_or_else(|| Uuid::now_v7().to_string(), ToOwned::to_owned))
+    given.map_or_else(|| Uuid::now_v7().to_string(), ToOwned::to_owned)
 }
 
 /// The one `authorization` header. With several it is not clear who is calling.

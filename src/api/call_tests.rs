@@ -115,8 +115,8 @@ async fn a_panic_in_the_middle_of_a_stream_ends_it_with_internal() {
 async fn a_handler_is_told_who_calls_and_under_which_id() {
     let service = layer().layer(service_fn(|request: Request<Body>| async move {
         let caller = request.extensions().get::<Caller>().unwrap();
-        let id = request.extensions().get::<RequestId>().unwrap();
-        let seen = format!("{} {}", caller.subject, id.0);
+        let served = request.extensions().get::<Arc<ServedCall>>().unwrap();
+        let seen = format!("{} {}", caller.subject, served.request_id);
         Ok(Status::not_found(seen).into_http())
     }));
     let mut named = request(RECORD);

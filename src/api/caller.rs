@@ -1,5 +1,7 @@
 //! Who makes this call, as `api::call` left it in the request.
 
+use std::sync::Arc;
+
 use tonic::{Request, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -7,11 +9,8 @@ use super::status::ERROR_DOMAIN;
 use crate::{
     identity::{Caller, Role},
     ids::AccountId,
+    telemetry::served::ServedCall,
 };
-
-/// The id under which everything about one call is logged.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RequestId(pub String);
 
 /// The caller of a request.
 ///
@@ -26,7 +25,7 @@ pub fn caller<T>(request: &Request<T>) -> Result<&Caller, Status> {
 
 /// The call's request id, which is also in its log lines and its answer's `x-request-id`.
 pub fn request_id<T>(request: &Request<T>) -> &str {
-    request.extensions().get::<RequestId>().map_or("", |id| &id.0)
+    request.extensions().get::<Arc<ServedCall>>().map_or("", |call| &call.request_id)
 }
 
 /// Refuses a tenant that asks for any account but its own, in the same words as for an account

@@ -8,23 +8,20 @@
 
 use std::collections::{HashMap, HashSet, VecDeque, hash_map::Entry};
 
-use tokio::{sync::oneshot, time::Instant};
+use tokio::time::Instant;
 
 use super::{
-    error::MeteringError,
-    event::{NewEvent, Recorded},
+    answers::ReturnAddress,
+    event::NewEvent,
     limits::{MAX_PAUSE, MAX_QUEUED, MAX_QUEUED_PER_ACCOUNT, MIN_PAUSE, PATIENT_EVERY},
 };
 use crate::ids::{AccountId, AuthorizationId};
-
-/// Where the answer to an event goes. Whoever waits for it may be gone.
-pub(super) type Answer = oneshot::Sender<Result<Recorded, MeteringError>>;
 
 /// An event on its way into the books.
 #[derive(Debug)]
 pub(super) struct Pending {
     pub event: Box<NewEvent>,
-    pub answer: Answer,
+    pub answer_to: ReturnAddress,
 }
 
 impl Pending {

@@ -44,7 +44,7 @@ fn event(payer: u128, number: u128, occurred_at: DateTime<Utc>) -> Pending {
         served: Served::default(),
         detail: Detail::default(),
     };
-    Pending { event: Box::new(event), answer: oneshot::channel().0 }
+    Pending { event: Box::new(event), answer_to: ReturnAddress::here().0 }
 }
 
 fn places(batch: &Batch) -> Vec<(u128, u128)> {

@@ -11,13 +11,14 @@
 //! | check the event, queue it with its account's writer | [`recorder`], [`event`], `lanes` | none |
 //! | post what queued up during the last commit | `writer`, `store`, the function `post_usage` | one per batch, commit included |
 //! | read what a replay was first answered | `writer` | one per batch with duplicates, no lock held |
-//! | let the reservation go, answer | `writer` | none |
+//! | let the reservation go, answer | `writer`, [`answers`] | none |
 //!
 //! Behind it, [`rollups`] keeps daily sums, and [`report`] answers what was used.
 //!
 //! Bounds: [`limits`]. An OK means committed and on the disk; the same event again gets the first
 //! answer; one bad event fails alone.
 
+pub mod answers;
 pub mod dialect;
 pub(crate) mod direct;
 pub mod error;

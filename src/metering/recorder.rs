@@ -10,6 +10,7 @@ use tokio::{
 };
 
 use super::{
+    answers::{Answer, ReturnAddress},
     error::MeteringError,
     event::{NewEvent, Recorded},
     lanes::Pending,
@@ -53,7 +54,7 @@ pub struct Recorder {
 /// An event that is queued.
 #[derive(Debug)]
 pub struct Receipt {
-    answer: oneshot::Receiver<Result<Recorded, MeteringError>>,
+    answer: oneshot::Receiver<Answer>,
     deadline: Instant,
 }
 
@@ -108,12 +109,12 @@ impl Recorder {
     /// What is wrong with the event, or that too much is waiting.
     pub fn submit(&self, event: NewEvent) -> Result<Receipt, MeteringError> {
         let event = event.checked(&self.window)?;
-        let (answer, receipt) = oneshot::channel();
+        let (answer_to, answer) = ReturnAddress::here();
         let Some(shard) = self.shard_of(event.account_id) else {
             return Err(MeteringError::Stopping);
         };
-        shard.submit(Pending { event: Box::new(event), answer })?;
-        Ok(Receipt { answer: receipt, deadline: Instant::now() + ANSWER_WAIT })
+        shard.submit(Pending { event: Box::new(event), answer_to })?;
+        Ok(Receipt { answer, deadline: Instant::now() + ANSWER_WAIT })
     }
 
     /// Counts usage that was refused before it became an event.

@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    answers::{Mail, ReturnAddress},
     error::MeteringError,
     event::{Recorded, StoredEvent},
     lanes::{Batch, Pending},
@@ -216,16 +217,19 @@ impl Writer {
         let busy: HashSet<AccountId> = posted.busy.into_iter().collect();
         self.shard.rested(accounts_of(&part).filter(|account| !busy.contains(account)));
         let (mut held, mut repeated) = (Vec::new(), Vec::new());
+        let mut mail = Mail::default();
         for pending in part {
             if inserted.contains(&pending.event.event_id) {
                 let overrun = posted.overruns.get(&pending.event.event_id).copied();
-                self.answer_recorded(pending, overrun.unwrap_or_default());
+                let (address, recorded) = self.recorded(pending, overrun.unwrap_or_default());
+                mail.add(address, Ok(recorded));
             } else if busy.contains(&pending.event.account_id) {
                 held.push(pending);
             } else {
                 repeated.push(pending);
             }
         }
+        drop(mail);
         if !held.is_empty() {
             self.shard.rest(held);
         }
@@ -235,7 +239,8 @@ impl Writer {
         }
     }
 
-    fn answer_recorded(&self, pending: Pending, overrun: Amount) {
+    /// Settles what is committed; the answer and who waits for it.
+    fn recorded(&self, pending: Pending, overrun: Amount) -> (ReturnAddress, Recorded) {
         let event = *pending.event;
         (self.settle)(event.account_id, event.event_id, event.charge);
         self.count("recorded");
@@ -253,8 +258,7 @@ impl Writer {
             saving: event.saving,
             duplicate: false,
         };
-        // Whoever waited may be gone; the event is recorded all the same.
-        drop(pending.answer.send(Ok(recorded)));
+        (pending.answer_to, recorded)
     }
 
     /// Answers events that were recorded before, outside the transaction that found them: no lock
@@ -281,14 +285,14 @@ impl Writer {
         for pending in repeated {
             let Some(stored) = found.remove(&pending.place()) else {
                 let damaged = MeteringError::Corrupt(pending.event.event_id);
-                drop(pending.answer.send(Err(damaged)));
+                pending.answer_to.answer(Err(damaged));
                 continue;
             };
             // It may have been our own, committed while the connection was lost.
             (self.settle)(stored.account_id, stored.event_id, stored.charge);
             let answer = stored.answer_to(&pending.event.fingerprint);
             self.count(if answer.is_ok() { "duplicate" } else { "conflict" });
-            drop(pending.answer.send(answer));
+            pending.answer_to.answer(answer);
         }
     }
 
@@ -324,7 +328,7 @@ impl Writer {
         self.count("quarantined");
         for pending in part.drain(..) {
             let refused = MeteringError::Quarantined(pending.event.event_id);
-            drop(pending.answer.send(Err(refused)));
+            pending.answer_to.answer(Err(refused));
         }
         Ok(())
     }

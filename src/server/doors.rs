@@ -25,6 +25,7 @@ use tonic::{service::Routes, transport::Server};
 use super::{CONCURRENT_STREAMS, HEADER_LIMIT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, ServerError};
 use crate::{
     api::call::CallLayer,
+    metering::answers,
     tasks::{CatchPanic, Tasks, panic_message},
 };
 
@@ -153,7 +154,13 @@ impl Door {
             Ok(runtime) => {
                 let over = self.over.clone();
                 runtime.block_on(async move {
-                    let _ = over.run_until_cancelled(self.serve(arrivals)).await;
+                    let serving = async {
+                        tokio::select! {
+                            () = answers::pass_on() => {}
+                            () = self.serve(arrivals) => {}
+                        }
+                    };
+                    let _ = over.run_until_cancelled(serving).await;
                     over.cancelled().await;
                 });
             }

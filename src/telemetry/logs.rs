@@ -1,13 +1,13 @@
 //! Structured logs on standard error: text for a person at a terminal, JSON lines for a collector.
 //!
-//! Every line written while a call is served carries the call's span, and so its request id.
+//! Every line written while a call is served names the call, and so its request id.
 
 use std::io::IsTerminal as _;
 
 use thiserror::Error;
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
-use super::scrub::Scrubbed;
+use super::{scrub::Scrubbed, served::WithCall};
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -48,20 +48,16 @@ pub fn begin(format: LogFormat, filter: &str) -> Result<(), LogError> {
     let writer = Scrubbed(std::io::stderr);
     let registry = tracing_subscriber::registry().with(filter);
     let outcome = if json {
+        let lines = fmt::format().json().flatten_event(true).with_current_span(false);
+        let lines = WithCall::Json(lines.with_span_list(false));
+        let fields = fmt::format::JsonFields::new();
         registry
-            .with(
-                fmt::layer()
-                    .json()
-                    .flatten_event(true)
-                    .with_current_span(true)
-                    .with_span_list(false)
-                    .with_writer(writer),
-            )
+            .with(fmt::layer().fmt_fields(fields).event_format(lines).with_writer(writer))
             .try_init()
     } else {
-        registry
-            .with(fmt::layer().with_ansi(std::io::stderr().is_terminal()).with_writer(writer))
-            .try_init()
+        let colours = std::io::stderr().is_terminal();
+        let lines = WithCall::Text(fmt::format().with_ansi(colours));
+        registry.with(fmt::layer().event_format(lines).with_writer(writer)).try_init()
     };
     outcome.map_err(|_| LogError::Twice)?;
     log_panics();

@@ -6,3 +6,4 @@
 pub mod logs;
 pub mod metrics;
 mod scrub;
+pub mod served;
