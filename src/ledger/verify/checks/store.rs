@@ -202,9 +202,13 @@ const CAUSES_EQUAL_TRANSFERS: SqlCheck = check!(
                       CASE WHEN moved.found THEN 'has no record ' ELSE 'has no transfer, for ' END
                       || coalesce(cause_id::text, 'without a cause')) AS finding
         FROM (
-            SELECT account_id, posting, payment_id AS cause_id, 'top_up' AS kind,
-                   '1000.' || method AS debit, '2000' AS credit, amount, true AS found
+            SELECT account_id, posting, payment_id AS cause_id, part.kind,
+                   '1000.' || method AS debit, part.credit, part.amount, true AS found
             FROM payments
+            CROSS JOIN LATERAL (VALUES ('top_up', '2000', payments.amount - tax),
+                                       ('top_up_tax', tax_code, tax))
+                       AS part (kind, credit, amount)
+            WHERE part.amount > 0
             UNION ALL
             SELECT account_id, posting, grant_id, 'promotional_grant', '1910', '2010', amount, true
             FROM promotional_grants
