@@ -26,7 +26,7 @@ use crate::{
     billing::{
         document::{
             Allowance, AllowanceKind, Days, Document, DocumentKind, ElectronicAddress, Line,
-            LineClass, Party, PostalAddress, Remittance, TaxSubtotal, Totals,
+            LineClass, Party, PostalAddress, Remittance, TaxCategory, TaxSubtotal, Totals,
         },
         error::BillingError,
         seller::Seller,
@@ -139,7 +139,8 @@ pub struct Assembled {
 /// [`BillingError::TooLarge`].
 pub fn assemble(month: &Month<'_>) -> Result<Assembled, BillingError> {
     let decimals = month.account.currency.minor_unit();
-    let lines = lines(month, decimals)?;
+    let category = &month.taxation.category;
+    let lines = lines(month.period, month.usage, month.prices, category, decimals)?;
     let Funding { unbilled, prepaid, promotional, promotional_moved } = month.funding;
     let charged = sum(month.usage.iter().map(|usage| usage.charge))?;
     if charged != sum([unbilled, prepaid, promotional])? {
@@ -179,18 +180,24 @@ pub fn assemble(month: &Month<'_>) -> Result<Assembled, BillingError> {
 ///
 /// # Errors
 /// As [`assemble`].
-pub fn lines(month: &Month<'_>, decimals: u32) -> Result<Vec<Line>, BillingError> {
-    let mut usage: Vec<&UsageSum> = month.usage.iter().collect();
+pub fn lines(
+    period: NaiveDate,
+    usage: &[UsageSum],
+    prices: &HashMap<PriceVersionId, PricedModel>,
+    tax: &TaxCategory,
+    decimals: u32,
+) -> Result<Vec<Line>, BillingError> {
+    let mut usage: Vec<&UsageSum> = usage.iter().collect();
     usage.sort_by_key(|sum| {
-        let late = sum.month != month.period;
+        let late = sum.month != period;
         (late, sum.month, &sum.model, sum.price_version, sum.tier_above, sum.cache_hit)
     });
     let mut lines = Vec::new();
     for sum in usage {
         let mut exact = Amount::ZERO;
-        let price = priced(month, sum.price_version)?;
+        let price = priced(prices, sum.price_version)?;
         let list = match price.derivation {
-            Some(derivation) => Some((priced(month, derivation.from)?, derivation.percent)),
+            Some(derivation) => Some((priced(prices, derivation.from)?, derivation.percent)),
             None => None,
         };
         for (class, quantity) in counts(sum) {
@@ -216,13 +223,13 @@ pub fn lines(month: &Month<'_>, decimals: u32) -> Result<Vec<Line>, BillingError
                 list_price: list_price.map(|price| price.normalize()),
                 discount_percent: list.map(|(_, percent)| percent),
                 net: amount.rounded(decimals),
-                tax: month.taxation.category.clone(),
+                tax: tax.clone(),
             });
         }
         if exact != sum.charge {
+            let UsageSum { model, price_version, charge, .. } = sum;
             return Err(BillingError::Inconsistent(format!(
-                "account {}, {} at price version {}: events of {} recompute to {exact}",
-                month.account.handle, sum.model, sum.price_version, sum.charge
+                "{model} at price version {price_version}: events of {charge} recompute to {exact}"
             )));
         }
     }
@@ -250,8 +257,11 @@ fn counts(sum: &UsageSum) -> Vec<(LineClass, Decimal)> {
     ]
 }
 
-fn priced<'a>(month: &Month<'a>, version: PriceVersionId) -> Result<&'a PricedModel, BillingError> {
-    month.prices.get(&version).ok_or_else(|| {
+fn priced(
+    prices: &HashMap<PriceVersionId, PricedModel>,
+    version: PriceVersionId,
+) -> Result<&PricedModel, BillingError> {
+    prices.get(&version).ok_or_else(|| {
         BillingError::Inconsistent(format!("price version {version} does not exist"))
     })
 }
