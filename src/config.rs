@@ -100,6 +100,17 @@ pub struct ServeArguments {
     )]
     pub settlement_grace: Duration,
 
+    /// Whether months are closed and invoiced by themselves once they are over, or by hand with
+    /// `tollgate invoice close`; nothing is closed before the seller is set
+    #[arg(
+        long,
+        value_name = "WHO",
+        env = "TOLLGATE_CLOSING",
+        value_enum,
+        default_value = "automatic"
+    )]
+    pub closing: ClosingMode,
+
     /// The directory of Postgres's server programs [default: the newest installed]
     #[arg(long, value_name = "DIR", env = "TOLLGATE_POSTGRES_BIN")]
     pub postgres_bin: Option<PathBuf>,
@@ -145,6 +156,15 @@ pub enum OpenService {
     None,
 }
 
+/// Who closes months.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ClosingMode {
+    /// The server, within an hour of when it is possible.
+    Automatic,
+    /// Somebody, by command or call.
+    Manual,
+}
+
 /// A configuration that was checked.
 #[derive(Clone)]
 pub struct Config {
@@ -160,6 +180,9 @@ pub struct Config {
     pub call_threads: usize,
     /// How long grants hold.
     pub lifetime: Lifetime,
+    /// Whether months are closed once they are over. Months that nobody closes are invoiced by
+    /// nobody, so that it is on unless said.
+    pub closes_months: bool,
     /// Where the secret comes from.
     pub secret: SecretSource,
     /// The file in which an operator's token is left at each start, if any.
@@ -258,6 +281,7 @@ impl Config {
                 authorization: arguments.authorization_lifetime,
                 grace: arguments.settlement_grace,
             },
+            closes_months: arguments.closing == ClosingMode::Automatic,
             secret,
             operator_token,
             open_health: is_open(OpenService::Health),

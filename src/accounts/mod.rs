@@ -182,6 +182,17 @@ impl Accounts {
     }
 }
 
+/// The account with this id, as the caller's transaction sees it.
+///
+/// # Errors
+/// There is none, or the database failed.
+pub(crate) async fn read(
+    connection: &mut PgConnection,
+    account: AccountId,
+) -> Result<Account, AccountError> {
+    store::account(connection, account).await?.ok_or_else(|| unknown(account))
+}
+
 /// Locks the account against every other change, and reads it.
 async fn locked(
     connection: &mut PgConnection,

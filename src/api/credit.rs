@@ -20,6 +20,7 @@ use crate::{
         directory::Directory,
     },
     authorization::Authorizer,
+    billing::receipts,
     ids::AccountId,
     ledger::{
         chart::PaymentMethod,
@@ -112,7 +113,7 @@ impl CreditService for CreditApi {
             idempotency_key: request.idempotency_key.clone(),
         };
         let mut turn = begin!(self, "TopUp", request);
-        let done = credits::top_up(turn.connection(), &order).await.map_err(refused)?;
+        let done = receipts::top_up(turn.connection(), &order).await.map_err(refused)?;
         let response = proto::TopUpResponse {
             payment_id: done.payment.to_string(),
             balance: Some(balance(&done.funds)),

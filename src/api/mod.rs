@@ -3,6 +3,8 @@
 pub mod account;
 mod account_convert;
 pub mod authorization;
+pub mod billing;
+mod billing_convert;
 pub mod budget;
 pub mod call;
 pub mod caller;
@@ -14,6 +16,7 @@ pub mod idempotency;
 pub mod key;
 pub mod ledger;
 pub mod named_account;
+pub mod seller;
 pub mod status;
 pub mod usage;
 mod usage_convert;

@@ -22,6 +22,12 @@ impl Lifetime {
     }
 }
 
+/// For how long something that any server promised can be outstanding, whatever its setting.
+#[must_use]
+pub const fn longest_promise() -> Duration {
+    limits::LONGEST_AUTHORIZATION_LIFETIME.saturating_add(limits::LONGEST_SETTLEMENT_GRACE)
+}
+
 impl Default for Lifetime {
     fn default() -> Self {
         Self { authorization: limits::AUTHORIZATION_LIFETIME, grace: limits::SETTLEMENT_GRACE }

@@ -1,6 +1,16 @@
 //! From usage to a paid invoice: billing periods, documents, payments, and what is made of them.
 //!
 //! [`document`] is what every invoice, credit note, receipt and statement is: plain facts, frozen
-//! when it is issued, from which each export is made.
+//! when it is issued, from which each export is made. [`assembly`] makes the document of an
+//! account's month and what it posts, [`tax`] says how it is taxed; both are pure. [`seller`] keeps
+//! who we are, [`documents`] numbers and freezes, [`receipts`] issues what a top-up calls for, and
+//! [`closing`] closes a month.
 
+pub mod assembly;
+pub mod closing;
 pub mod document;
+pub mod documents;
+pub mod error;
+pub mod receipts;
+pub mod seller;
+pub mod tax;

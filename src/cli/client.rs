@@ -19,9 +19,10 @@ use crate::{
     proto::{
         GetAccountRequest, account_service_client::AccountServiceClient,
         authorization_service_client::AuthorizationServiceClient,
-        budget_service_client::BudgetServiceClient, catalog_service_client::CatalogServiceClient,
-        credit_service_client::CreditServiceClient, key_service_client::KeyServiceClient,
-        ledger_service_client::LedgerServiceClient, usage_service_client::UsageServiceClient,
+        billing_service_client::BillingServiceClient, budget_service_client::BudgetServiceClient,
+        catalog_service_client::CatalogServiceClient, credit_service_client::CreditServiceClient,
+        key_service_client::KeyServiceClient, ledger_service_client::LedgerServiceClient,
+        seller_service_client::SellerServiceClient, usage_service_client::UsageServiceClient,
     },
 };
 
@@ -71,6 +72,8 @@ services! {
     accounts: AccountServiceClient;
     /// The hot path.
     authorization: AuthorizationServiceClient;
+    /// From usage to invoices.
+    billing: BillingServiceClient;
     /// What may be spent in a period.
     budgets: BudgetServiceClient;
     /// Models and prices.
@@ -81,6 +84,8 @@ services! {
     keys: KeyServiceClient;
     /// The books.
     ledger: LedgerServiceClient;
+    /// Ourselves on documents, and taxes.
+    seller: SellerServiceClient;
     /// The other hot path.
     usage: UsageServiceClient;
 }

@@ -41,6 +41,18 @@ Examples:
   tollgate authorization authorize --key ga_sk_… --model gpt-4o --input 1200 --max-output 400
   tollgate authorization reservations --account acme";
 
+pub(super) const INVOICE: &str = "\
+Examples:
+  tollgate invoice close --period 2026-10
+  tollgate invoice list acme
+  tollgate invoice show INV-2026-000001";
+
+pub(super) const SELLER: &str = "\
+Examples:
+  tollgate seller set --legal-name 'Gateway GmbH' --line-1 'Weg 1' --city Berlin --country DE
+  tollgate seller show
+  tollgate seller tax-rate set DE 19 --label VAT --from 2026-01-01 --due-on-payment";
+
 pub(super) const LEDGER: &str = "\
 Examples:
   tollgate ledger trial-balance

@@ -29,11 +29,13 @@ mod credit;
 mod demo;
 pub mod error;
 mod examples;
+mod invoice;
 mod key;
 mod ledger;
 mod model;
 pub mod output;
 mod replay;
+mod seller;
 mod serve;
 mod token;
 mod usage;
@@ -109,6 +111,12 @@ enum Command {
     /// Ask the gate by hand, as a gateway does
     #[command(subcommand, after_help = examples::AUTHORIZATION)]
     Authorization(authorization::AuthorizationCommand),
+    /// Closing months, and the documents that this makes
+    #[command(subcommand, after_help = examples::INVOICE)]
+    Invoice(invoice::InvoiceCommand),
+    /// Ourselves as invoices name us, and how sales are taxed
+    #[command(subcommand, after_help = examples::SELLER)]
+    Seller(seller::SellerCommand),
     /// The books
     #[command(subcommand, after_help = examples::LEDGER)]
     Ledger(ledger::LedgerCommand),
@@ -213,6 +221,8 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Model(command) => client(model::run(command, session)),
         Command::Usage(command) => client(usage::run(command, session)),
         Command::Authorization(command) => client(authorization::run(command, session)),
+        Command::Invoice(command) => client(invoice::run(command, session)),
+        Command::Seller(command) => client(seller::run(command, session)),
         Command::Ledger(command) => client(ledger::run(command, session)),
         Command::Token(command) => token::run(command, session),
         Command::Demo(args) => client(demo::run(args, session)),

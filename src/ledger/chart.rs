@@ -199,18 +199,81 @@ impl fmt::Display for PaymentMethod {
     }
 }
 
-/// Where a transfer debits or credits: a line, and for cash the payment method.
+/// Where a tax is owed: a country, or a part of it as ISO 3166-2 names it, such as `DE` or `US-CA`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Jurisdiction {
+    code: [u8; 6],
+    length: u8,
+}
+
+impl Jurisdiction {
+    /// The code, such as `US-CA`.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        // Only ASCII ever gets in.
+        let code = self.code.get(..usize::from(self.length)).unwrap_or_default();
+        std::str::from_utf8(code).unwrap_or_default()
+    }
+}
+
+impl FromStr for Jurisdiction {
+    type Err = UnknownCode;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (country, part) = text.split_once('-').unwrap_or((text, "-"));
+        let is_country = country.len() == 2 && country.bytes().all(|b| b.is_ascii_uppercase());
+        let is_part = part == "-" && !text.contains('-')
+            || (1..=3).contains(&part.len())
+                && part.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
+        let (mut code, length) = ([0; 6], u8::try_from(text.len()).unwrap_or(u8::MAX));
+        if !is_country || !is_part {
+            return Err(UnknownCode::new(text));
+        }
+        for (place, byte) in code.iter_mut().zip(text.bytes()) {
+            *place = byte;
+        }
+        Ok(Self { code, length })
+    }
+}
+
+impl fmt::Display for Jurisdiction {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.code())
+    }
+}
+
+impl fmt::Debug for Jurisdiction {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.code())
+    }
+}
+
+/// Where a transfer debits or credits: a line, for cash with the payment method, for tax with the
+/// jurisdiction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LedgerCode {
     line: Line,
-    method: Option<PaymentMethod>,
+    part: Option<Part>,
+}
+
+/// What splits a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Part {
+    Method(PaymentMethod),
+    Jurisdiction(Jurisdiction),
 }
 
 impl LedgerCode {
     /// Cash of one payment method.
     #[must_use]
     pub const fn cash(method: PaymentMethod) -> Self {
-        Self { line: Line::Cash, method: Some(method) }
+        Self { line: Line::Cash, part: Some(Part::Method(method)) }
+    }
+
+    /// Tax owed to one jurisdiction, where it is known.
+    #[must_use]
+    pub fn tax(jurisdiction: Option<Jurisdiction>) -> Self {
+        Self { line: Line::TaxPayable, part: jurisdiction.map(Part::Jurisdiction) }
     }
 
     /// The line it is part of.
@@ -222,15 +285,16 @@ impl LedgerCode {
 
 impl From<Line> for LedgerCode {
     fn from(line: Line) -> Self {
-        Self { line, method: None }
+        Self { line, part: None }
     }
 }
 
 impl fmt::Display for LedgerCode {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.line.code())?;
-        match self.method {
-            Some(method) => write!(formatter, ".{method}"),
+        match self.part {
+            Some(Part::Method(method)) => write!(formatter, ".{method}"),
+            Some(Part::Jurisdiction(jurisdiction)) => write!(formatter, ".{jurisdiction}"),
             None => Ok(()),
         }
     }
@@ -240,11 +304,12 @@ impl FromStr for LedgerCode {
     type Err = UnknownCode;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let Some((line, method)) = text.split_once('.') else {
+        let Some((line, part)) = text.split_once('.') else {
             return text.parse::<Line>().map(Self::from);
         };
         match line.parse::<Line>() {
-            Ok(Line::Cash) => method.parse().map(Self::cash),
+            Ok(Line::Cash) => part.parse().map(Self::cash),
+            Ok(Line::TaxPayable) => part.parse().map(|place| Self::tax(Some(place))),
             _ => Err(UnknownCode::new(text)),
         }
     }
@@ -268,15 +333,32 @@ mod tests {
     #[test]
     fn a_code_reads_back_as_it_is_written() {
         let codes = Line::ALL.into_iter().map(LedgerCode::from);
-        for code in codes.chain(PaymentMethod::ALL.into_iter().map(LedgerCode::cash)) {
+        let places = ["DE", "US-CA", "GB-ENG"].map(|place| LedgerCode::tax(place.parse().ok()));
+        let cash = PaymentMethod::ALL.into_iter().map(LedgerCode::cash);
+        for code in codes.chain(cash).chain(places) {
             assert_eq!(code.to_string().parse(), Ok(code));
         }
         assert_eq!(LedgerCode::cash(PaymentMethod::Visa).to_string(), "1000.VISA");
+        assert_eq!(LedgerCode::tax("US-CA".parse().ok()).to_string(), "2100.US-CA");
     }
 
     #[test]
     fn what_is_not_in_the_chart_is_refused() {
-        for text in ["", "9999", "1000.", "1000.BARTER", "2000.VISA", "1000.visa", " 1000"] {
+        for text in [
+            "",
+            "9999",
+            "1000.",
+            "1000.BARTER",
+            "2000.VISA",
+            "1000.visa",
+            " 1000",
+            "2100.",
+            "2100.D",
+            "2100.DE-",
+            "2100.DE-ABCD",
+            "2100.de",
+            "2000.DE",
+        ] {
             assert!(text.parse::<LedgerCode>().is_err(), "{text:?} was taken");
         }
     }

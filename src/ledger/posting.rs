@@ -11,14 +11,18 @@
 //! | chargeback opened | unspent 2000 → 1000, spent 1250 → 1000 |
 //! | chargeback won, lost | 1000 → 2000 and 1000 → 1250, 5100 → 1250 |
 //! | overdraft cure | 2000 → 1150, whenever credits are added while something is overdrawn |
+//! | top-up whose tax falls due on payment | also 1000 → 2100 |
+//! | closing a month: invoice | 1200 → 1100, 1200 → 2100, what rounding changed 1100 ↔ 5900 |
+//! | closing a month: promotional credits used | 4910 → 1910 |
+//! | SLA credit | 4900 → 1100 up to what is unbilled, the rest 4900 → 2000 |
 //!
-//! Where a customer's tax falls due on payment, a top-up will also post 1000 → 2100 and a refund
-//! 2100 → 1000; the kinds are there, the documents that go with them are not yet.
+//! A refund's tax, 2100 → 1000, and what settles an invoice or takes it back (payments, credit
+//! notes, write-offs) have their kinds and routes here; nothing posts them yet.
 
 use crate::{
     ledger::{
         balances::{BalanceError, Balances},
-        chart::{LedgerCode, Line, PaymentMethod},
+        chart::{Jurisdiction, LedgerCode, Line, PaymentMethod},
         split::Sources,
     },
     money::Amount,
@@ -88,6 +92,42 @@ kinds! {
     ChargebackLost = "chargeback_lost", [BadDebt -> Disputed];
     /// The rest of a closing account.
     AccountClosing = "account_closing", [Credits -> Rounding];
+    /// What an invoice asks for, without tax.
+    Invoice = "invoice", [Receivable -> Unbilled];
+    /// The tax that an invoice asks for.
+    InvoiceTax = "invoice_tax", [Receivable -> TaxPayable];
+    /// The rest between exact usage and an invoice's rounded lines.
+    InvoiceRounding = "invoice_rounding", [Unbilled -> Rounding, Rounding -> Unbilled];
+    /// A period's use of promotional credits becomes a discount; a later reversal takes it back.
+    PromotionalUse = "promotional_use", [
+        PromotionalDiscount -> UnusedGrants, UnusedGrants -> PromotionalDiscount
+    ];
+    /// A credit for missed availability.
+    SlaCredit = "sla_credit", [SlaCredits -> Unbilled, SlaCredits -> Credits];
+    /// An invoice is paid.
+    Payment = "payment", [Cash -> Receivable];
+    /// A receipt that belongs to no invoice yet.
+    UnappliedReceipt = "unapplied_receipt", [Cash -> Unapplied];
+    /// An unapplied receipt pays an invoice.
+    Allocation = "allocation", [Unapplied -> Receivable];
+    /// A payment came back from the bank; its invoice is open again.
+    PaymentReturn = "payment_return", [Receivable -> Cash];
+    /// The payer kept tax back.
+    Withholding = "withholding", [TaxWithheld -> Receivable];
+    /// What a processor or bank kept of a payment.
+    PaymentFee = "payment_fee", [PaymentFees -> Cash];
+    /// What a credit note takes back, without tax.
+    CreditNote = "credit_note", [
+        Revenue -> Unbilled, SlaCredits -> Unbilled, Unbilled -> Receivable, Receivable -> Unapplied
+    ];
+    /// The tax that a credit note takes back.
+    CreditNoteTax = "credit_note_tax", [TaxPayable -> Receivable];
+    /// What an invoice asks for will not be paid.
+    WriteOff = "write_off", [BadDebt -> Receivable];
+    /// The tax of what will not be paid, where there is relief.
+    WriteOffTax = "write_off_tax", [TaxPayable -> Receivable];
+    /// What had been written off is paid after all.
+    Recovery = "recovery", [Cash -> BadDebt];
 }
 
 /// One movement of money: from one debit account to one credit account, above zero.
@@ -112,6 +152,50 @@ impl Posting {
     #[must_use]
     pub fn top_up(amount: Amount, method: PaymentMethod) -> Self {
         Self::default().and(TransferKind::TopUp, LedgerCode::cash(method), Line::Credits, amount)
+    }
+
+    /// A payment becomes credits, less the tax that falls due on it.
+    #[must_use]
+    pub fn taxed_top_up(
+        credits: Amount,
+        tax: Amount,
+        jurisdiction: Option<Jurisdiction>,
+        method: PaymentMethod,
+    ) -> Self {
+        Self::top_up(credits, method).and(
+            TransferKind::TopUpTax,
+            LedgerCode::cash(method),
+            LedgerCode::tax(jurisdiction),
+            tax,
+        )
+    }
+
+    /// A month is closed.
+    #[must_use]
+    pub fn closing(parts: &ClosingParts) -> Self {
+        let (tax, billed) = (LedgerCode::tax(parts.jurisdiction), parts.invoiced);
+        // What is asked beyond the exact usage is added first: 1100 never falls below zero.
+        let left = parts.unbilled.minus_to_zero(parts.sla_unbilled);
+        let (promotional, use_of) = (Line::UnusedGrants, TransferKind::PromotionalUse);
+        Self::default()
+            .and(use_of, Line::PromotionalDiscount, promotional, parts.promotional_used)
+            .and(use_of, promotional, Line::PromotionalDiscount, parts.promotional_returned)
+            .and(TransferKind::SlaCredit, Line::SlaCredits, Line::Unbilled, parts.sla_unbilled)
+            .and(TransferKind::SlaCredit, Line::SlaCredits, Line::Credits, parts.sla_credits)
+            .and(
+                TransferKind::InvoiceRounding,
+                Line::Unbilled,
+                Line::Rounding,
+                billed.minus_to_zero(left),
+            )
+            .and(TransferKind::Invoice, Line::Receivable, Line::Unbilled, billed)
+            .and(
+                TransferKind::InvoiceRounding,
+                Line::Rounding,
+                Line::Unbilled,
+                left.minus_to_zero(billed),
+            )
+            .and(TransferKind::InvoiceTax, Line::Receivable, tax, parts.tax)
     }
 
     /// Promotional credits are given.
@@ -235,6 +319,27 @@ impl Posting {
         }
         self
     }
+}
+
+/// What the closing of an account's month moves, each part zero or more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ClosingParts {
+    /// The period's balance of 1100, exact; all of it is cleared.
+    pub unbilled: Amount,
+    /// What the invoice asks for it without tax, rounded.
+    pub invoiced: Amount,
+    /// The tax that the invoice asks for.
+    pub tax: Amount,
+    /// Where it is owed.
+    pub jurisdiction: Option<Jurisdiction>,
+    /// Promotional credits that the period used, less what came back.
+    pub promotional_used: Amount,
+    /// Where more came back than was used: the rest.
+    pub promotional_returned: Amount,
+    /// The part of an SLA credit that comes off the invoice; at most `unbilled`.
+    pub sla_unbilled: Amount,
+    /// The part of an SLA credit that becomes credits.
+    pub sla_credits: Amount,
 }
 
 /// A disputed payment, in its two parts.

@@ -59,6 +59,37 @@ fn every_flow_posts_as_the_chart_says() {
             balances,
             vec!["2010→4000 5", "2000→4000 70", "1100→4000 5"],
         ),
+        (
+            "a taxed top-up",
+            Posting::taxed_top_up(amount("100"), amount("19"), "DE".parse().ok(), wire),
+            balances,
+            vec!["1000.WIRE→2000 100", "1000.WIRE→2100.DE 19"],
+        ),
+        (
+            "a closing that asks for less than was used",
+            Posting::closing(&ClosingParts {
+                unbilled: amount("9"),
+                invoiced: amount("8.99"),
+                tax: amount("1.71"),
+                promotional_used: amount("2"),
+                ..ClosingParts::default()
+            }),
+            balances,
+            vec!["4910→1910 2", "1200→1100 8.99", "5900→1100 0.01", "1200→2100 1.71"],
+        ),
+        (
+            "a closing that asks for more than was used, after an SLA credit",
+            Posting::closing(&ClosingParts {
+                unbilled: amount("9"),
+                invoiced: amount("7.01"),
+                promotional_returned: amount("1"),
+                sla_unbilled: amount("2"),
+                sla_credits: amount("3"),
+                ..ClosingParts::default()
+            }),
+            balances,
+            vec!["1910→4910 1", "4900→1100 2", "4900→2000 3", "1100→5900 0.01", "1200→1100 7.01"],
+        ),
         ("usage of nothing", Posting::usage(&burnt("0", true)), balances, vec![]),
         ("refund", Posting::refund(amount("70"), visa), balances, vec!["2000→1000.VISA 70"]),
         (
@@ -115,7 +146,7 @@ fn a_balance_beyond_the_largest_amount_is_refused() {
 
 #[test]
 fn the_migration_knows_every_kind_of_transfer() {
-    let migration = include_str!("../../migrations/0003_ledger.sql");
+    let migration = include_str!("../../migrations/0014_billing.sql");
     for kind in TransferKind::ALL {
         assert!(migration.contains(&format!("'{}'", kind.name())), "{kind:?} is missing");
     }

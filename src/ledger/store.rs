@@ -216,6 +216,12 @@ pub(crate) async fn post(
     Ok(number)
 }
 
+/// The day in UTC, by the database's clock.
+pub(crate) async fn today(connection: &mut PgConnection) -> Result<NaiveDate, LedgerError> {
+    let statement = "SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date";
+    Ok(sqlx::query_scalar(statement).fetch_one(connection).await?)
+}
+
 /// Tells every server, once this transaction commits, that the account's funds changed: a server
 /// that had found nothing left to lease tries again at once.
 pub(crate) async fn announce(

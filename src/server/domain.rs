@@ -6,6 +6,7 @@ use super::{Parts, ServerError};
 use crate::{
     accounts::{change::Change, directory::Directory},
     authorization::{Authorizer, lifetime::Lifetime, limits},
+    billing::closing::Closing,
     catalog::book::PriceBook,
     clock,
     database::pool,
@@ -27,6 +28,7 @@ pub(super) struct Domain {
     pub(super) book: Arc<PriceBook>,
     pub(super) authorizer: Arc<Authorizer>,
     pub(super) recorder: Recorder,
+    pub(super) closing: Closing,
 }
 
 impl Domain {
@@ -46,7 +48,11 @@ impl Domain {
         let recorder = recorder(parts, &authorizer).await?;
         let one = pool::single(parts.pool.connect_options().as_ref().clone(), "usage rollups");
         rollups::keep(one, parts.metrics.metering.clone(), &parts.tasks);
-        let domain = Self { directory, book, authorizer, recorder };
+        let closing = Closing::new(parts.pool.clone(), Arc::clone(&book));
+        if parts.closes_months {
+            closing.clone().keep(&parts.tasks);
+        }
+        let domain = Self { directory, book, authorizer, recorder, closing };
         domain.listen(parts);
         Ok(domain)
     }

@@ -91,6 +91,7 @@ pub(crate) struct Parts {
     pub(crate) reports: ReportPool,
     pub(crate) tasks: Tasks,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) closes_months: bool,
 }
 
 /// Builds everything that `config` asks for and begins to answer.
@@ -136,6 +137,7 @@ pub async fn start(config: Config) -> Result<RunningServer, ServerError> {
         reports: reports.clone(),
         tasks: Tasks::new(),
         metrics: Arc::new(Metrics::new()),
+        closes_months: config.closes_months,
     };
     let (health, health_service) = Health::new(parts.metrics.database.clone());
     let routes = match services::routes(&parts, config.lifetime, health_service).await {

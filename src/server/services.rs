@@ -9,16 +9,18 @@ use tonic_reflection::server::Builder as Reflection;
 use super::{Parts, ServerError, domain::Domain};
 use crate::{
     api::{
-        account::AccountApi, authorization::AuthorizationApi, budget::BudgetApi,
-        catalog::CatalogApi, credit::CreditApi, key::KeyApi, ledger::LedgerApi, usage::UsageApi,
+        account::AccountApi, authorization::AuthorizationApi, billing::BillingApi,
+        budget::BudgetApi, catalog::CatalogApi, credit::CreditApi, key::KeyApi, ledger::LedgerApi,
+        seller::SellerApi, usage::UsageApi,
     },
     authorization::lifetime::Lifetime,
     metering::intake::Intake,
     proto::{
         self, account_service_server::AccountServiceServer,
         authorization_service_server::AuthorizationServiceServer,
-        budget_service_server::BudgetServiceServer, credit_service_server::CreditServiceServer,
-        key_service_server::KeyServiceServer, ledger_service_server::LedgerServiceServer,
+        billing_service_server::BillingServiceServer, budget_service_server::BudgetServiceServer,
+        credit_service_server::CreditServiceServer, key_service_server::KeyServiceServer,
+        ledger_service_server::LedgerServiceServer, seller_service_server::SellerServiceServer,
         usage_service_server::UsageServiceServer,
     },
 };
@@ -54,6 +56,9 @@ pub(super) async fn routes(
         CreditApi::new(pool.clone(), Arc::clone(directory), Arc::clone(&domain.authorizer));
     let ledger = LedgerApi::new(reports.clone(), Arc::clone(directory));
 
+    let billing = BillingApi::new(reports.clone(), Arc::clone(directory), domain.closing.clone());
+    let seller = SellerApi::new(pool.clone(), reports.clone());
+
     let intake = Intake::new(
         domain.authorizer.signer().clone(),
         Arc::clone(&domain.book),
@@ -75,12 +80,14 @@ pub(super) async fn routes(
         .add_service(health)
         .add_service(AuthorizationServiceServer::new(authorization))
         .add_service(AccountServiceServer::new(accounts))
+        .add_service(BillingServiceServer::new(billing))
         .add_service(BudgetServiceServer::new(budgets))
         .add_service(KeyServiceServer::new(keys))
         .add_service(UsageServiceServer::new(usage))
         .add_service(catalog)
         .add_service(CreditServiceServer::new(credits))
         .add_service(LedgerServiceServer::new(ledger))
+        .add_service(SellerServiceServer::new(seller))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?);
     Ok(routes.routes())

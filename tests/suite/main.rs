@@ -15,6 +15,7 @@ mod architecture;
 mod authorization;
 mod bad_input;
 mod bench;
+mod billing;
 mod books_over_grpc;
 mod budgets;
 mod catalog;

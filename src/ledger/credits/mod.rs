@@ -13,7 +13,7 @@ use sqlx::PgConnection;
 use crate::{
     ids::{AccountId, CauseId},
     ledger::{
-        chart::PaymentMethod,
+        chart::{Jurisdiction, PaymentMethod},
         error::LedgerError,
         posting::Posting,
         store::{Cause, Funds, announce, lock, post},
@@ -33,7 +33,7 @@ pub const MAX_NOTE: usize = 1_000;
 pub struct TopUp {
     /// Whose credits.
     pub account: AccountId,
-    /// How much; up to 12 decimals, as every amount.
+    /// What was paid, tax included; up to 12 decimals, as every amount.
     pub amount: Amount,
     /// The amount's currency, which must be the account's.
     pub currency: Currency,
@@ -45,6 +45,15 @@ pub struct TopUp {
     pub note: String,
     /// The caller's idempotency key, written beside the transfers; may be empty.
     pub idempotency_key: String,
+}
+
+/// The part of a payment that is tax.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TopUpTax {
+    /// How much; less than the payment.
+    pub amount: Amount,
+    /// Where it is owed.
+    pub jurisdiction: Option<Jurisdiction>,
 }
 
 /// What a top-up did.
@@ -95,6 +104,15 @@ pub struct Refund {
 /// Credits a payment, once: the same payment again changes nothing and is answered as a duplicate,
 /// also when it was since spent, refunded or disputed.
 pub async fn top_up(connection: &mut PgConnection, order: &TopUp) -> Result<ToppedUp, LedgerError> {
+    taxed_top_up(connection, order, &TopUpTax::default()).await
+}
+
+/// As [`top_up`], of a payment on which tax falls due: its rest becomes credits.
+pub async fn taxed_top_up(
+    connection: &mut PgConnection,
+    order: &TopUp,
+    tax: &TopUpTax,
+) -> Result<ToppedUp, LedgerError> {
     let reference = required("external_reference", &order.external_reference, MAX_REFERENCE)?;
     let note = optional("note", &order.note, MAX_NOTE)?;
     let mut funds = lock(connection, order.account).await?;
@@ -111,7 +129,7 @@ pub async fn top_up(connection: &mut PgConnection, order: &TopUp) -> Result<Topp
         currency: order.currency,
         words: note,
     };
-    if !store::insert_payment(connection, &row).await? {
+    if !store::insert_payment(connection, &row, tax).await? {
         let earlier = store::earlier_payment(connection, order.method, reference).await?;
         let payment = same("payment", &row, &earlier)?;
         return Ok(ToppedUp { payment, funds, duplicate: true });
@@ -123,7 +141,9 @@ pub async fn top_up(connection: &mut PgConnection, order: &TopUp) -> Result<Topp
         description: note,
         period: funds.period,
     };
-    post(connection, &mut funds, Posting::top_up(order.amount, order.method), &cause).await?;
+    let credits = order.amount.minus_to_zero(tax.amount);
+    let posting = Posting::taxed_top_up(credits, tax.amount, tax.jurisdiction, order.method);
+    post(connection, &mut funds, posting, &cause).await?;
     announce(connection, order.account).await?;
     Ok(ToppedUp { payment, funds, duplicate: false })
 }

@@ -1,11 +1,15 @@
 //! The rows behind top-ups, grants, refunds and chargebacks.
 
-use sqlx::{FromRow, PgConnection};
+use sqlx::{FromRow, PgConnection, Postgres, postgres::PgArguments, query::Query};
 
-use super::{ChargebackOrder, ChargebackStage, PromotionalChange};
+use super::{ChargebackOrder, ChargebackStage, PromotionalChange, TopUpTax};
 use crate::{
     ids::{AccountId, CauseId},
-    ledger::{chart::PaymentMethod, error::LedgerError, posting::DisputedParts},
+    ledger::{
+        chart::{LedgerCode, PaymentMethod},
+        error::LedgerError,
+        posting::DisputedParts,
+    },
     money::{Amount, Currency},
 };
 
@@ -31,8 +35,8 @@ pub(super) struct Earlier {
 
 const INSERT_PAYMENT: &str = "
     INSERT INTO payments (payment_id, account_id, posting, method, external_reference, amount,
-                          currency, note)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+                          currency, note, tax, tax_code)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
     ON CONFLICT (method, external_reference) DO NOTHING";
 
 const INSERT_REFUND: &str = "
@@ -46,8 +50,11 @@ const INSERT_REFUND: &str = "
 pub(super) async fn insert_payment(
     connection: &mut PgConnection,
     payment: &Receipt<'_>,
+    tax: &TopUpTax,
 ) -> Result<bool, LedgerError> {
-    insert_receipt(connection, INSERT_PAYMENT, payment).await
+    let tax_code = LedgerCode::tax(tax.jurisdiction).to_string();
+    let query = bound(INSERT_PAYMENT, payment).bind(tax.amount).bind(tax_code);
+    Ok(query.execute(connection).await?.rows_affected() == 1)
 }
 
 /// Records a refund; `false` if its reference was recorded before.
@@ -55,26 +62,19 @@ pub(super) async fn insert_refund(
     connection: &mut PgConnection,
     refund: &Receipt<'_>,
 ) -> Result<bool, LedgerError> {
-    insert_receipt(connection, INSERT_REFUND, refund).await
+    Ok(bound(INSERT_REFUND, refund).execute(connection).await?.rows_affected() == 1)
 }
 
-async fn insert_receipt(
-    connection: &mut PgConnection,
-    statement: &'static str,
-    receipt: &Receipt<'_>,
-) -> Result<bool, LedgerError> {
-    let inserted = sqlx::query(statement)
+fn bound<'q>(statement: &'static str, receipt: &Receipt<'q>) -> Query<'q, Postgres, PgArguments> {
+    sqlx::query(statement)
         .bind(receipt.id)
         .bind(receipt.account)
         .bind(receipt.posting)
         .bind(receipt.method.name())
         .bind(receipt.reference)
         .bind(receipt.amount)
-        .bind(receipt.currency.code())
+        .bind(receipt.currency.code().to_owned())
         .bind(receipt.words)
-        .execute(connection)
-        .await?;
-    Ok(inserted.rows_affected() == 1)
 }
 
 pub(super) async fn earlier_payment(

@@ -9,6 +9,7 @@
 
 mod charges;
 mod checks;
+mod documents;
 mod store;
 
 use std::time::{Duration, Instant};
@@ -95,6 +96,8 @@ impl Verifier {
         checks.push(store::transfers_follow_the_chart(&mut snapshot, account).await?);
         time.bound(&mut snapshot).await?;
         checks.push(charges::verify(&mut snapshot, account).await?);
+        time.bound(&mut snapshot).await?;
+        checks.push(documents::verify(&mut snapshot, account).await?);
         Ok(Verification { checks })
     }
 }

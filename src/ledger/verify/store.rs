@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use chrono::NaiveDate;
 use sqlx::{FromRow, PgConnection};
 use tokio_stream::Stream;
 use uuid::Uuid;
@@ -12,7 +13,7 @@ use super::{
     failed,
 };
 use crate::{
-    catalog::{price::Price, versions_in},
+    catalog::{price::Price, version::PricedModel, versions_in},
     ids::{AccountId, PriceVersionId},
     ledger::{error::LedgerError, posting::TransferKind},
     metering::quantities::Quantities,
@@ -77,6 +78,40 @@ pub(super) async fn prices(
     let versions =
         versions_in(snapshot).await.map_err(|error| LedgerError::Prices(Box::new(error)))?;
     Ok(versions.into_iter().map(|version| (version.version, version.price)).collect())
+}
+
+/// The same with what each was made from.
+pub(super) async fn priced_models(
+    snapshot: &mut PgConnection,
+) -> Result<HashMap<PriceVersionId, PricedModel>, LedgerError> {
+    let versions =
+        versions_in(snapshot).await.map_err(|error| LedgerError::Prices(Box::new(error)))?;
+    Ok(versions.into_iter().map(|version| (version.version, version)).collect())
+}
+
+/// An account's closed month and its document.
+#[derive(FromRow)]
+pub(super) struct ClosedPeriod {
+    pub(super) account_id: AccountId,
+    pub(super) period: NaiveDate,
+    pub(super) closed_at_posting: i64,
+    pub(super) content: Option<String>,
+}
+
+const SELECT_CLOSED_PERIODS: &str = "
+    SELECT closed.account_id, closed.period, closed_at_posting, content
+    FROM closed_periods AS closed
+    LEFT JOIN billing_documents USING (document_id)
+    WHERE $1::uuid IS NULL OR closed.account_id = $1
+    ORDER BY closed.account_id, closed.period";
+
+/// Every closed month of the snapshot.
+pub(super) async fn closed_periods(
+    snapshot: &mut PgConnection,
+    account: Option<AccountId>,
+) -> Result<Vec<ClosedPeriod>, LedgerError> {
+    let query = sqlx::query_as(SELECT_CLOSED_PERIODS).persistent(false).bind(account);
+    query.fetch_all(snapshot).await.map_err(failed)
 }
 
 /// An event with all that its charge was made of.

@@ -130,6 +130,8 @@ pub(crate) fn config(database: PgConnectOptions) -> Config {
         secret: SecretSource::Given(secret()),
         operator_token: None,
         lifetime: Lifetime::default(),
+        // Tests close months when they mean to.
+        closes_months: false,
         open_health: true,
         open_reflection: true,
     }

@@ -2,25 +2,7 @@
 //! how many findings to show; it answers how many rows it examined, how many do not agree, and the
 //! first of those in words.
 
-use super::SqlCheck;
-
-/// A check's statement, from what counts the rows examined and what finds those that do not agree.
-macro_rules! check {
-    ($name:literal, $description:literal, examined: $examined:literal, bad: $bad:literal $(,)?) => {
-        SqlCheck {
-            name: $name,
-            description: $description,
-            statement: concat!(
-                "WITH bad AS MATERIALIZED (",
-                $bad,
-                ") SELECT (",
-                $examined,
-                ")::bigint AS examined, (SELECT count(*) FROM bad) AS violations,
-                ARRAY(SELECT finding FROM bad ORDER BY finding LIMIT $2) AS findings"
-            ),
-        }
-    };
-}
+use super::{SqlCheck, billing_store as billing};
 
 /// All but [`TRANSFERS_FOLLOW_THE_CHART`], which takes the chart as well.
 pub(in crate::ledger::verify) const ALL: &[SqlCheck] = &[
@@ -39,6 +21,10 @@ pub(in crate::ledger::verify) const ALL: &[SqlCheck] = &[
     EVENTS_IN_THEIR_PARTITION,
     ROLLUPS_EQUAL_EVENTS,
     APPEND_ONLY_GUARDS,
+    billing::CLOSED_PERIODS_CLEAR,
+    billing::NUMBERS_WITHOUT_GAPS,
+    billing::DOCUMENTS_EQUAL_TRANSFERS,
+    billing::DOCUMENTS_ADD_UP,
 ];
 
 const BALANCES_EQUAL_TRANSFERS: SqlCheck = check!(
@@ -202,9 +188,13 @@ const CAUSES_EQUAL_TRANSFERS: SqlCheck = check!(
                       CASE WHEN moved.found THEN 'has no record ' ELSE 'has no transfer, for ' END
                       || coalesce(cause_id::text, 'without a cause')) AS finding
         FROM (
-            SELECT account_id, posting, payment_id AS cause_id, 'top_up' AS kind,
-                   '1000.' || method AS debit, '2000' AS credit, amount, true AS found
+            SELECT account_id, posting, payment_id AS cause_id, part.kind,
+                   '1000.' || method AS debit, part.credit, part.amount, true AS found
             FROM payments
+            CROSS JOIN LATERAL (VALUES ('top_up', '2000', payments.amount - tax),
+                                       ('top_up_tax', tax_code, tax))
+                       AS part (kind, credit, amount)
+            WHERE part.amount > 0
             UNION ALL
             SELECT account_id, posting, grant_id, 'promotional_grant', '1910', '2010', amount, true
             FROM promotional_grants
@@ -483,7 +473,8 @@ const APPEND_ONLY_GUARDS: SqlCheck = check!(
             SELECT oid, oid::regclass::text AS name
             FROM unnest('{transfers,usage_events,usage_reversals,payments,promotional_grants,
                           promotional_withdrawals,refunds,chargebacks,price_versions,
-                          price_tiers}'::regclass[]) AS oid
+                          price_tiers,seller_versions,tax_rates,billing_documents,
+                          closed_periods}'::regclass[]) AS oid
             UNION ALL
             SELECT inhrelid, inhrelid::regclass::text
             FROM pg_inherits

@@ -1,0 +1,143 @@
+//! `BillingService`: translates, checks the caller, calls `billing`.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::{
+    billing_convert::{
+        details, frozen_details, invoice, period_name, read_kind, read_optional_period, read_period,
+    },
+    caller::{caller, require_account},
+    convert::{BadField, next_page_token, page, timestamp},
+    named_account::named_account,
+    status::refused,
+};
+use crate::{
+    accounts::directory::Directory,
+    billing::{
+        closing::{ACCOUNTS_PER_STEP, Closing, MAX_ACCOUNTS_PER_STEP},
+        documents::{DocumentFilter, store},
+        error::BillingError,
+    },
+    database::reports::ReportPool,
+    identity::Role,
+    proto::{self, billing_service_server::BillingService},
+};
+
+const LIST: &str = "ListInvoices";
+
+/// The service.
+#[derive(Debug, Clone)]
+pub struct BillingApi {
+    reports: ReportPool,
+    directory: Arc<Directory>,
+    closing: Closing,
+}
+
+impl BillingApi {
+    /// Closes months, and reads documents from this pool.
+    #[must_use]
+    pub const fn new(reports: ReportPool, directory: Arc<Directory>, closing: Closing) -> Self {
+        Self { reports, directory, closing }
+    }
+}
+
+#[tonic::async_trait]
+impl BillingService for BillingApi {
+    async fn close_period(
+        &self,
+        request: Request<proto::ClosePeriodRequest>,
+    ) -> Result<Response<proto::ClosePeriodResponse>, Status> {
+        let request = request.into_inner();
+        let period = read_period("period", &request.period)?;
+        let most = match request.max_accounts {
+            0 => ACCOUNTS_PER_STEP,
+            most @ 1..=MAX_ACCOUNTS_PER_STEP => most,
+            most => {
+                let problem = format!(
+                    "is {most}; ask for at most {MAX_ACCOUNTS_PER_STEP} and call again until \
+                     finished"
+                );
+                return Err(refused(BadField::new("max_accounts", "TOO_MANY", problem)));
+            }
+        };
+        let progress = self.closing.step(period, most).await.map_err(refused)?;
+        Ok(Response::new(proto::ClosePeriodResponse {
+            period: period_name(progress.period),
+            issue_date: progress.issue_date.to_string(),
+            finished: progress.finished,
+            accounts: progress.accounts,
+            documents: progress.documents,
+            remaining: progress.remaining,
+        }))
+    }
+
+    async fn preview_invoice(
+        &self,
+        request: Request<proto::PreviewInvoiceRequest>,
+    ) -> Result<Response<proto::PreviewInvoiceResponse>, Status> {
+        let name = &request.get_ref().account;
+        let account = named_account(&self.directory, caller(&request)?, "account", name).await?;
+        let period = read_optional_period("period", &request.get_ref().period)?;
+        let previewed = self.closing.preview(account, period).await.map_err(refused)?;
+        let (period, document) = previewed;
+        let content = serde_json::to_string(&document).unwrap_or_default();
+        let invoice = details("", period, document, content);
+        Ok(Response::new(proto::PreviewInvoiceResponse { invoice: Some(invoice) }))
+    }
+
+    async fn list_invoices(
+        &self,
+        request: Request<proto::ListInvoicesRequest>,
+    ) -> Result<Response<proto::ListInvoicesResponse>, Status> {
+        let (name, caller) = (&request.get_ref().account, caller(&request)?);
+        let account = match (name.as_str(), caller.role) {
+            ("", Role::Tenant) => caller.account,
+            ("", _) => None,
+            (name, _) => Some(named_account(&self.directory, caller, "account", name).await?),
+        };
+        if caller.role == Role::Tenant && account.is_none() {
+            return Err(super::caller::no_such_account("account"));
+        }
+        let request = request.get_ref();
+        let page = page(LIST, request.page_size, &request.page_token).map_err(refused)?;
+        let filter = DocumentFilter {
+            account,
+            period: read_optional_period("period", &request.period)?,
+            kind: read_kind(request.kind)?,
+            before: page.after,
+            limit: page.limit(),
+        };
+        let mut snapshot = self.reports.snapshot().await.map_err(refused)?;
+        let mut rows = store::documents(&mut snapshot, &filter).await.map_err(refused)?;
+        let next_page_token = next_page_token(LIST, &mut rows, page.size, |last| last.id);
+        let invoices = rows
+            .iter()
+            .map(|row| invoice(&row.id.to_string(), row.period, &row.document))
+            .collect();
+        Ok(Response::new(proto::ListInvoicesResponse { invoices, next_page_token }))
+    }
+
+    async fn get_invoice(
+        &self,
+        request: Request<proto::GetInvoiceRequest>,
+    ) -> Result<Response<proto::GetInvoiceResponse>, Status> {
+        let name = &request.get_ref().invoice;
+        if name.is_empty() {
+            let problem = "is missing; give its number, such as INV-2026-000001, or its id";
+            return Err(refused(BadField::new("invoice", "MISSING", problem)));
+        }
+        let shown: String = name.chars().take(60).collect();
+        let unknown = || refused(BillingError::UnknownDocument(shown.clone()));
+        let mut snapshot = self.reports.snapshot().await.map_err(refused)?;
+        let found = store::document(&mut snapshot, name).await.map_err(refused)?;
+        let found = found.ok_or_else(unknown)?;
+        // A tenant must not learn which numbers there are.
+        let owner = found.document.account_id;
+        require_account(caller(&request)?, owner, "invoice").map_err(|_| unknown())?;
+        let frozen_at = Some(timestamp(found.frozen_at));
+        let invoice = Some(frozen_details(found));
+        Ok(Response::new(proto::GetInvoiceResponse { invoice, frozen_at }))
+    }
+}

@@ -1,0 +1,254 @@
+//! `tollgate invoice`: closing months, and the documents that this makes.
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::{
+    cli::{
+        Session,
+        args::{Limit, required},
+        client::Authorized,
+        error::CliError,
+        output::{Table, Value, decimal, money, text, word},
+    },
+    proto::{
+        ClosePeriodRequest, DocumentKind, GetInvoiceRequest, Invoice, InvoiceDetails,
+        ListInvoicesRequest, PreviewInvoiceRequest, billing_service_client::BillingServiceClient,
+    },
+};
+
+const CLOSE_EXAMPLES: &str = "\
+Invoices every account's usage of a month that is over. Once it is interrupted, run it again: it goes
+on where it was, with the same issue date and numbers.
+
+Examples:
+  tollgate invoice close --period 2026-10";
+const PREVIEW_EXAMPLES: &str = "\
+Examples:
+  tollgate invoice preview acme
+  tollgate invoice preview acme --period 2026-10";
+const LIST_EXAMPLES: &str = "\
+Examples:
+  tollgate invoice list acme
+  tollgate invoice list --period 2026-10 --kind invoice --all --output csv";
+const SHOW_EXAMPLES: &str = "\
+Examples:
+  tollgate invoice show INV-2026-000001
+  tollgate invoice show INV-2026-000001 --output json";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum InvoiceCommand {
+    /// Close a month and invoice it
+    #[command(after_help = CLOSE_EXAMPLES)]
+    Close {
+        /// The month, such as 2026-10
+        #[arg(long, value_name = "MONTH")]
+        period: String,
+    },
+    /// Show what an account's document of a month would be
+    #[command(after_help = PREVIEW_EXAMPLES)]
+    Preview {
+        /// Handle or id
+        account: String,
+        /// The month, such as 2026-10 [default: the first open one with usage]
+        #[arg(long, value_name = "MONTH")]
+        period: Option<String>,
+    },
+    /// List documents, newest first
+    #[command(after_help = LIST_EXAMPLES)]
+    List(ListArgs),
+    /// Show a document with its lines
+    #[command(after_help = SHOW_EXAMPLES)]
+    Show {
+        /// Number or id
+        invoice: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    /// Handle or id [default: all accounts]
+    account: Option<String>,
+    /// Only of this month, such as 2026-10
+    #[arg(long, value_name = "MONTH")]
+    period: Option<String>,
+    /// Only of this kind
+    #[arg(long, value_enum)]
+    kind: Option<Kind>,
+    #[command(flatten)]
+    limit: Limit,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum Kind {
+    Invoice,
+    PrepaymentInvoice,
+    CreditNote,
+    Receipt,
+    UsageStatement,
+}
+
+impl From<Kind> for DocumentKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Invoice => Self::Invoice,
+            Kind::PrepaymentInvoice => Self::PrepaymentInvoice,
+            Kind::CreditNote => Self::CreditNote,
+            Kind::Receipt => Self::Receipt,
+            Kind::UsageStatement => Self::UsageStatement,
+        }
+    }
+}
+
+type Billing = BillingServiceClient<Authorized>;
+
+pub(super) async fn run(command: InvoiceCommand, session: &Session) -> Result<(), CliError> {
+    let mut billing = session.connect().await?.billing();
+    match command {
+        InvoiceCommand::Close { period } => close(&mut billing, &period, session).await,
+        InvoiceCommand::Preview { account, period } => {
+            let request = PreviewInvoiceRequest { account, period: period.unwrap_or_default() };
+            let invoice = billing.preview_invoice(request).await?.into_inner().invoice;
+            session.output.show_all(&details(required(invoice, "invoice")?)?)
+        }
+        InvoiceCommand::List(args) => list(&mut billing, args, session).await,
+        InvoiceCommand::Show { invoice } => {
+            let request = GetInvoiceRequest { invoice };
+            let invoice = billing.get_invoice(request).await?.into_inner().invoice;
+            session.output.show_all(&details(required(invoice, "invoice")?)?)
+        }
+    }
+}
+
+/// Calls until the month is closed; each call closes some accounts.
+async fn close(billing: &mut Billing, period: &str, session: &Session) -> Result<(), CliError> {
+    let bar = session.output.is_for_people().then(|| indicatif::ProgressBar::new(0));
+    loop {
+        let request = ClosePeriodRequest { period: period.to_owned(), max_accounts: 0 };
+        let progress = billing.close_period(request).await?.into_inner();
+        if let Some(bar) = &bar {
+            let count = |count: i64| u64::try_from(count).unwrap_or(0);
+            bar.set_length(count(progress.accounts.saturating_add(progress.remaining)));
+            bar.set_position(count(progress.accounts));
+        }
+        if progress.finished {
+            if let Some(bar) = &bar {
+                bar.finish_and_clear();
+            }
+            let fields = vec![
+                ("period", text(progress.period)),
+                ("issue_date", text(progress.issue_date)),
+                ("accounts", Value::Number(progress.accounts)),
+                ("documents", Value::Number(progress.documents)),
+            ];
+            return session.output.show(&Table::record("closing", fields));
+        }
+    }
+}
+
+async fn list(billing: &mut Billing, args: ListArgs, session: &Session) -> Result<(), CliError> {
+    let columns = [
+        "number",
+        "kind",
+        "period",
+        "issue_date",
+        "due_date",
+        "net",
+        "tax",
+        "gross",
+        "paid",
+        "due",
+        "account_id",
+        "document_id",
+    ];
+    let mut table = Table::list("invoices", &columns);
+    let mut pages = args.limit.pages();
+    while let Some((page_size, page_token)) = pages.next_page() {
+        let request = ListInvoicesRequest {
+            account: args.account.clone().unwrap_or_default(),
+            period: args.period.clone().unwrap_or_default(),
+            kind: args.kind.map_or(DocumentKind::Unspecified, DocumentKind::from).into(),
+            page_size,
+            page_token,
+        };
+        let page = billing.list_invoices(request).await?.into_inner();
+        pages.came(page.invoices.len(), page.next_page_token);
+        for invoice in page.invoices {
+            table.row(record(invoice).map(|(_, value)| value));
+        }
+    }
+    session.output.show(&table)?;
+    session.tell_if_more(&pages)
+}
+
+fn record(invoice: Invoice) -> [(&'static str, Value); 12] {
+    let kind = word(invoice.kind().as_str_name(), "DOCUMENT_KIND_");
+    [
+        ("number", text(invoice.number)),
+        ("kind", kind),
+        ("period", text(invoice.period)),
+        ("issue_date", text(invoice.issue_date)),
+        ("due_date", text(invoice.due_date)),
+        ("net", money(invoice.net)),
+        ("tax", money(invoice.tax)),
+        ("gross", money(invoice.gross)),
+        ("paid", money(invoice.paid)),
+        ("due", money(invoice.due)),
+        ("account_id", text(invoice.account_id)),
+        ("document_id", text(invoice.document_id)),
+    ]
+}
+
+/// The document, its lines, what comes off and its tax.
+fn details(details: InvoiceDetails) -> Result<Vec<Table>, CliError> {
+    let invoice = required(details.invoice, "invoice.invoice")?;
+    let mut lines = Table::list(
+        "lines",
+        &[
+            "position",
+            "description",
+            "from",
+            "until",
+            "quantity",
+            "price",
+            "per",
+            "list_price",
+            "discount",
+            "net",
+        ],
+    );
+    for line in details.lines {
+        lines.row([
+            Value::Count(line.position.into()),
+            text(line.description),
+            text(line.first_day),
+            text(line.last_day),
+            decimal(line.quantity),
+            decimal(line.price),
+            Value::Count(line.base_quantity),
+            decimal(line.list_price),
+            decimal(line.discount_percent),
+            money(line.net),
+        ]);
+    }
+    let mut allowances = Table::list("allowances", &["kind", "reason", "amount"]);
+    for allowance in details.allowances {
+        allowances.row([text(allowance.kind), text(allowance.reason), money(allowance.amount)]);
+    }
+    let mut taxes = Table::list("taxes", &["category", "rate", "taxable", "amount", "reason"]);
+    for tax in details.taxes {
+        taxes.row([
+            text(tax.category),
+            decimal(tax.rate_percent),
+            money(tax.taxable),
+            money(tax.amount),
+            text(tax.exemption_reason),
+        ]);
+    }
+    let mut notes = Table::list("notes", &["note"]);
+    for note in details.notes {
+        notes.row([text(note)]);
+    }
+    let record = Table::record("invoice", record(invoice).into());
+    let tables = [record, lines, allowances, taxes, notes];
+    Ok(tables.into_iter().filter(|table| !table.is_empty()).collect())
+}

@@ -1,0 +1,121 @@
+//! The checks of closed periods and frozen documents. That a document's lines follow from its events
+//! is computed in Rust, beside these.
+
+use super::SqlCheck;
+
+pub(super) const CLOSED_PERIODS_CLEAR: SqlCheck = check!(
+    "closed_periods_clear",
+    "the unbilled receivable of every closed period is exactly zero",
+    examined: "SELECT count(*) FROM closed_periods WHERE $1::uuid IS NULL OR account_id = $1",
+    bad: "
+        SELECT format('account %s: 1100 of %s, which is closed, is %s', account_id, period,
+                      trim_scale(unbilled)) AS finding
+        FROM (
+            SELECT account_id, period,
+                   sum(CASE WHEN left(debit, 4) = '1100' THEN amount ELSE -amount END) AS unbilled
+            FROM transfers
+            WHERE ($1::uuid IS NULL OR account_id = $1)
+              AND '1100' IN (left(debit, 4), left(credit, 4))
+            GROUP BY account_id, period
+        ) AS period
+        JOIN account_funds USING (account_id)
+        WHERE period.period < open_period AND unbilled <> 0
+        UNION ALL
+        SELECT format('account %s: %s is closed and not before the open period, %s', account_id,
+                      period, open_period)
+        FROM closed_periods
+        JOIN account_funds USING (account_id)
+        WHERE ($1::uuid IS NULL OR account_id = $1) AND period >= open_period",
+);
+
+// Numbers are the company's: they are looked at whole, whichever account is asked for. With a unique
+// number above zero for each document, as many documents as the last number leave no gap.
+pub(super) const NUMBERS_WITHOUT_GAPS: SqlCheck = check!(
+    "document_numbers_without_gaps",
+    "the documents of a series and year are numbered from 1 to the counter without gaps",
+    examined: "
+        SELECT count(*) FROM billing_documents
+        WHERE number IS NOT NULL AND $1::uuid IS NOT DISTINCT FROM $1",
+    bad: "
+        SELECT format('%s-%s: there are %s documents, the last number is %s and the counter is at %s',
+                      series, year, coalesce(numbered.documents, 0), coalesce(numbered.last, 0),
+                      coalesce(counter.last, 0)) AS finding
+        FROM (SELECT series, year, count(*) AS documents, max(sequence) AS last,
+                     min(sequence) AS first
+              FROM billing_documents
+              WHERE number IS NOT NULL
+              GROUP BY series, year) AS numbered
+        FULL JOIN document_counters AS counter USING (series, year)
+        WHERE numbered.documents IS DISTINCT FROM counter.last
+           OR numbered.last IS DISTINCT FROM counter.last OR numbered.first <> 1",
+);
+
+pub(super) const DOCUMENTS_EQUAL_TRANSFERS: SqlCheck = check!(
+    "documents_equal_transfers",
+    "what a document asks for is what its posting made receivable, and nothing else is",
+    examined: "SELECT count(*) FROM billing_documents WHERE $1::uuid IS NULL OR account_id = $1",
+    bad: "
+        SELECT format('account %s, posting %s: the document %s asks for %s and %s tax, its transfers \
+                       for %s and %s', account_id, posting,
+                      coalesce(asked.number, asked.document_id::text, 'is missing and'),
+                      trim_scale(coalesce(asked.net, 0)), trim_scale(coalesce(asked.tax, 0)),
+                      trim_scale(coalesce(moved.net, 0)), trim_scale(coalesce(moved.tax, 0)))
+               AS finding
+        FROM (
+            SELECT account_id, posting, document_id, number, least(net - paid, net) AS net, tax
+            FROM billing_documents
+            WHERE kind IN ('invoice', 'usage_statement') AND due > 0
+        ) AS asked
+        FULL JOIN (
+            SELECT account_id, posting, coalesce(sum(amount) FILTER (WHERE kind = 'invoice'), 0) AS net,
+                   coalesce(sum(amount) FILTER (WHERE kind = 'invoice_tax'), 0) AS tax
+            FROM transfers
+            WHERE kind IN ('invoice', 'invoice_tax')
+            GROUP BY account_id, posting
+        ) AS moved USING (account_id, posting)
+        WHERE ($1::uuid IS NULL OR account_id = $1)
+          AND (asked.net IS DISTINCT FROM moved.net OR asked.tax IS DISTINCT FROM moved.tax)",
+);
+
+pub(super) const DOCUMENTS_ADD_UP: SqlCheck = check!(
+    "documents_add_up",
+    "a document's sums follow from its lines, allowances and taxes, and are those it is filed under",
+    examined: "SELECT count(*) FROM billing_documents WHERE $1::uuid IS NULL OR account_id = $1",
+    bad: "
+        SELECT format('account %s: document %s: %s is %s and should be %s', account_id,
+                      coalesce(number, document_id::text), sum.name, sum.has, sum.should) AS finding
+        FROM (
+            SELECT *, content::jsonb AS said FROM billing_documents
+            WHERE $1::uuid IS NULL OR account_id = $1
+        ) AS document
+        CROSS JOIN LATERAL (
+            SELECT (SELECT coalesce(sum((line->>'net')::numeric), 0)
+                    FROM jsonb_array_elements(said->'lines') AS line) AS lines,
+                   (SELECT coalesce(sum((one->>'amount')::numeric), 0)
+                    FROM jsonb_array_elements(said->'allowances') AS one) AS allowances,
+                   (SELECT coalesce(sum((one->>'amount')::numeric), 0)
+                    FROM jsonb_array_elements(said->'taxes') AS one) AS taxes
+        ) AS parts
+        CROSS JOIN LATERAL (VALUES
+            ('the sum of lines', (said#>>'{totals,lines}')::numeric, parts.lines),
+            ('the sum of allowances', (said#>>'{totals,allowances}')::numeric, parts.allowances),
+            ('net', (said#>>'{totals,net}')::numeric, parts.lines - parts.allowances),
+            ('the filed net', net, parts.lines - parts.allowances),
+            ('tax', (said#>>'{totals,tax}')::numeric, parts.taxes),
+            ('the filed tax', tax, parts.taxes),
+            ('gross', (said#>>'{totals,gross}')::numeric, net + tax),
+            ('paid', (said#>>'{totals,paid}')::numeric, paid),
+            ('due', (said#>>'{totals,due}')::numeric, net + tax - paid)
+        ) AS sum (name, has, should)
+        WHERE sum.has IS DISTINCT FROM sum.should
+        UNION ALL
+        SELECT format('account %s: document %s is filed as %s of %s and says %s of %s', account_id,
+                      document_id, coalesce(number, 'nothing'), issue_date,
+                      coalesce(content::jsonb->>'number', 'nothing'),
+                      content::jsonb->>'issue_date')
+        FROM billing_documents
+        WHERE ($1::uuid IS NULL OR account_id = $1)
+          AND (number IS DISTINCT FROM content::jsonb->>'number'
+               OR issue_date::text IS DISTINCT FROM content::jsonb->>'issue_date'
+               OR account_id::text IS DISTINCT FROM content::jsonb->>'account_id')",
+);
