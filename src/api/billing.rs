@@ -83,7 +83,7 @@ impl BillingService for BillingApi {
         let previewed = self.closing.preview(account, period).await.map_err(refused)?;
         let (period, document) = previewed;
         let content = serde_json::to_string(&document).unwrap_or_default();
-        let invoice = details("", period, document, content);
+        let invoice = details("", period, &document, content);
         Ok(Response::new(proto::PreviewInvoiceResponse { invoice: Some(invoice) }))
     }
 

@@ -86,20 +86,20 @@ pub(super) fn invoice(id: &str, period: NaiveDate, document: &Document) -> proto
 
 /// A frozen document with all that it says.
 pub(super) fn frozen_details(frozen: Frozen) -> proto::InvoiceDetails {
-    details(&frozen.id.to_string(), frozen.period, frozen.document, frozen.content)
+    details(&frozen.id.to_string(), frozen.period, &frozen.document, frozen.content)
 }
 
 /// A document with all that it says.
 pub(super) fn details(
     id: &str,
     period: NaiveDate,
-    document: Document,
+    document: &Document,
     json: String,
 ) -> proto::InvoiceDetails {
     let amount = |amount: Amount| Some(money(amount, document.currency));
     proto::InvoiceDetails {
-        invoice: Some(invoice(id, period, &document)),
-        lines: document.lines.iter().map(|one| line(one, &document)).collect(),
+        invoice: Some(invoice(id, period, document)),
+        lines: document.lines.iter().map(|one| line(one, document)).collect(),
         allowances: document
             .allowances
             .iter()

@@ -71,9 +71,8 @@ impl SellerService for SellerApi {
         let mut connection =
             self.pool.acquire().await.map_err(|error| refused(BillingError::from(error)))?;
         let seller = store::seller(&mut connection).await.map_err(refused)?;
-        let seller =
-            seller.ok_or_else(|| Status::not_found(BillingError::SellerNotSet.to_string()));
-        Ok(Response::new(proto::GetSellerResponse { seller: Some(seller_message(seller?)) }))
+        let seller = seller.ok_or_else(|| refused(BillingError::NoSeller))?;
+        Ok(Response::new(proto::GetSellerResponse { seller: Some(seller_message(seller)) }))
     }
 
     async fn set_tax_rate(
@@ -124,7 +123,8 @@ impl SellerService for SellerApi {
 fn read_seller(message: proto::Seller) -> Seller {
     let address = message.address.unwrap_or_default();
     let remittance = message.remittance.unwrap_or_default();
-    let electronic = message.electronic_address.filter(|one| *one != Default::default());
+    let electronic =
+        message.electronic_address.filter(|one| *one != proto::ElectronicAddress::default());
     Seller {
         party: Party {
             legal_name: message.legal_name,

@@ -180,7 +180,7 @@ pub fn assemble(month: &Month<'_>) -> Result<Assembled, BillingError> {
 ///
 /// # Errors
 /// As [`assemble`].
-pub fn lines(
+pub(crate) fn lines(
     period: NaiveDate,
     usage: &[UsageSum],
     prices: &HashMap<PriceVersionId, PricedModel>,
@@ -312,9 +312,9 @@ fn worth(quantity: Decimal, rate: Decimal, class: LineClass) -> Result<Amount, B
 }
 
 fn describe(sum: &UsageSum, class: LineClass) -> String {
-    let mut words = format!("{} – {}", sum.model, class.label());
+    let words = format!("{} – {}", sum.model, class.label());
     if sum.tier_above > 0 {
-        words.push_str(&format!(", prompts above {} tokens", sum.tier_above));
+        return format!("{words}, prompts above {} tokens", sum.tier_above);
     }
     words
 }

@@ -22,6 +22,9 @@ pub enum BillingError {
     /// Nobody has said who we are.
     #[error("the seller is not set, and documents need one; `tollgate seller set` sets it")]
     SellerNotSet,
+    /// Asked who we are, before anybody has said so.
+    #[error("the seller is not set yet; `tollgate seller set` sets it")]
+    NoSeller,
     /// The month can still have usage that was authorized within it.
     #[error(
         "period {} can be closed from {} on: usage that was authorized in it may arrive until then",
@@ -89,7 +92,9 @@ impl Problem for BillingError {
                 ProblemKind::FailedPrecondition
             }
             Self::ClosingRuns => ProblemKind::Aborted,
-            Self::NothingToBill { .. } | Self::UnknownDocument(_) => ProblemKind::NotFound,
+            Self::NoSeller | Self::NothingToBill { .. } | Self::UnknownDocument(_) => {
+                ProblemKind::NotFound
+            }
             Self::TooLarge | Self::Inconsistent(_) => ProblemKind::Internal,
             Self::Ledger(error) => error.kind(),
             Self::Account(error) => error.kind(),
@@ -101,7 +106,7 @@ impl Problem for BillingError {
     fn reason(&self) -> &'static str {
         match self {
             Self::Invalid(invalid) => invalid.reason,
-            Self::SellerNotSet => "SELLER_NOT_SET",
+            Self::SellerNotSet | Self::NoSeller => "SELLER_NOT_SET",
             Self::PeriodNotOver { .. } => "PERIOD_NOT_OVER",
             Self::PeriodClosed { .. } => "PERIOD_CLOSED",
             Self::ClosingRuns => "CLOSING_RUNS",

@@ -143,10 +143,8 @@ impl Closing {
                 }
             }
         }
-        let remaining = match run.finished {
-            true => 0,
-            false => store::count_open(session, period, run.after).await?,
-        };
+        let remaining =
+            if run.finished { 0 } else { store::count_open(session, period, run.after).await? };
         Ok(Progress {
             period,
             issue_date: run.issue_date,
@@ -275,9 +273,10 @@ impl Closing {
     ) -> Result<Assembled, BillingError> {
         let last = days_of(month.period).last;
         let taxation = sellers::taxation(connection, &account.contract, last).await?;
-        let (taxed_credits, prepayments) = match month.usage.is_empty() {
-            true => (Amount::ZERO, Vec::new()),
-            false => filed::taxed_credits(connection, account.account_id).await?,
+        let (taxed_credits, prepayments) = if month.usage.is_empty() {
+            (Amount::ZERO, Vec::new())
+        } else {
+            filed::taxed_credits(connection, account.account_id).await?
         };
         let prices = self.prices(&month.usage).await?;
         assembly::assemble(&Month {

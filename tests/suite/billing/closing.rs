@@ -183,7 +183,7 @@ async fn a_frozen_document_and_a_closed_period_cannot_be_changed() {
         "DELETE FROM closed_periods",
     ] {
         let refused = sqlx::raw_sql(statement).execute(&pool).await.unwrap_err();
-        let code = refused.as_database_error().and_then(|error| error.code()).unwrap();
+        let code = tollgate::database::failure::sqlstate(&refused).unwrap();
         assert_eq!(code, "23001", "{statement}");
     }
 }

@@ -1,7 +1,7 @@
 //! What the documents of a month and of a top-up say.
 
 use tollgate::proto::{
-    Contract, DocumentKind, GrantCreditRequest, PaymentTerms, PreviewInvoiceRequest,
+    Contract, DocumentKind, GrantCreditRequest, Invoice, PaymentTerms, PreviewInvoiceRequest,
     ReverseUsageRequest,
 };
 
@@ -100,7 +100,7 @@ async fn what_credits_and_grants_paid_comes_off_a_hybrid_customers_invoice() {
     close(client, month(1)).await;
 
     let listed = documents(client, "acme").await;
-    let kinds: Vec<_> = listed.iter().map(|one| one.kind()).collect();
+    let kinds: Vec<_> = listed.iter().map(Invoice::kind).collect();
     assert_eq!(kinds, [DocumentKind::Receipt, DocumentKind::Invoice]);
     let shown = show(client, &listed[1]).await;
     let off: Vec<_> = shown

@@ -8,18 +8,18 @@ pub(super) const CLOSED_PERIODS_CLEAR: SqlCheck = check!(
     "the unbilled receivable of every closed period is exactly zero",
     examined: "SELECT count(*) FROM closed_periods WHERE $1::uuid IS NULL OR account_id = $1",
     bad: "
-        SELECT format('account %s: 1100 of %s, which is closed, is %s', account_id, period,
-                      trim_scale(unbilled)) AS finding
+        SELECT format('account %s: 1100 of %s, which is closed, is %s', account_id, month.period,
+                      trim_scale(month.left_over)) AS finding
         FROM (
             SELECT account_id, period,
-                   sum(CASE WHEN left(debit, 4) = '1100' THEN amount ELSE -amount END) AS unbilled
+                   sum(CASE WHEN left(debit, 4) = '1100' THEN amount ELSE -amount END) AS left_over
             FROM transfers
             WHERE ($1::uuid IS NULL OR account_id = $1)
               AND '1100' IN (left(debit, 4), left(credit, 4))
             GROUP BY account_id, period
-        ) AS period
+        ) AS month
         JOIN account_funds USING (account_id)
-        WHERE period.period < open_period AND unbilled <> 0
+        WHERE month.period < open_period AND month.left_over <> 0
         UNION ALL
         SELECT format('account %s: %s is closed and not before the open period, %s', account_id,
                       period, open_period)
@@ -62,7 +62,7 @@ pub(super) const DOCUMENTS_EQUAL_TRANSFERS: SqlCheck = check!(
                       trim_scale(coalesce(moved.net, 0)), trim_scale(coalesce(moved.tax, 0)))
                AS finding
         FROM (
-            SELECT account_id, posting, document_id, number, least(net - paid, net) AS net, tax
+            SELECT account_id, posting, document_id, number, net - paid AS net, tax
             FROM billing_documents
             WHERE kind IN ('invoice', 'usage_statement') AND due > 0
         ) AS asked
