@@ -26,6 +26,7 @@ mod embedded;
 mod expiry;
 mod harness;
 mod identity;
+mod journals;
 mod key_limits;
 mod keys;
 mod lease_traffic;
