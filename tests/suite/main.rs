@@ -40,4 +40,5 @@ mod reservations;
 mod revocation;
 mod rollups;
 mod serve;
+mod service_level;
 mod usage;
