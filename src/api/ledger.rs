@@ -1,12 +1,15 @@
-//! `LedgerService`: translates, checks the caller, calls `ledger::report` and `ledger::verify`.
+//! `LedgerService`: translates, checks the caller, calls `ledger::report`, `ledger::journal` and
+//! `ledger::verify`.
 
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc};
 
+use chrono::NaiveDate;
+use futures_util::{Stream, stream};
 use tonic::{Request, Response, Status};
 
 use super::{
     caller::caller,
-    convert::{BadField, moment, money, next_page_token, page, timestamp},
+    convert::{self, BadField, moment, money, next_page_token, page, timestamp},
     named_account::named_account,
     status::refused,
 };
@@ -17,6 +20,7 @@ use crate::{
     ids::AccountId,
     ledger::{
         chart::LedgerCode,
+        journal::{Journal, JournalFilter, JournalFormat},
         report::{self, PostedTransfer, TransferFilter},
         verify::{Check, Verifier},
     },
@@ -56,8 +60,44 @@ impl LedgerApi {
     }
 }
 
+type Piece = Result<proto::ExportJournalResponse, Status>;
+
 #[tonic::async_trait]
 impl LedgerService for LedgerApi {
+    type ExportJournalStream = Pin<Box<dyn Stream<Item = Piece> + Send>>;
+
+    async fn export_journal(
+        &self,
+        request: Request<proto::ExportJournalRequest>,
+    ) -> Result<Response<Self::ExportJournalStream>, Status> {
+        let account = self.optional_account(&request, &request.get_ref().account).await?;
+        let request = request.get_ref();
+        let format = match request.format() {
+            proto::JournalFormat::Hledger => JournalFormat::Hledger,
+            proto::JournalFormat::Quickbooks => JournalFormat::QuickBooks,
+            proto::JournalFormat::Xero => JournalFormat::Xero,
+            proto::JournalFormat::Unspecified => {
+                let problem = "is missing or unknown; give HLEDGER, QUICKBOOKS or XERO";
+                return Err(refused(BadField::new("format", "UNKNOWN_FORMAT", problem)));
+            }
+        };
+        let currency = Some(request.currency_code.as_str()).filter(|code| !code.is_empty());
+        let currency = currency.map(|code| convert::currency("currency_code", code)).transpose();
+        let until = request.until.as_ref().map(|until| moment("until", until));
+        let filter = JournalFilter {
+            account,
+            currency: currency.map_err(refused)?,
+            period: read_period(&request.period)?,
+            until: until.transpose().map_err(refused)?,
+        };
+        let journal = Journal::open(&self.reports, format, filter).await.map_err(refused)?;
+        let pieces = stream::try_unfold(journal, |mut journal| async move {
+            let piece = journal.piece().await.map_err(refused)?;
+            Ok(piece.map(|data| (proto::ExportJournalResponse { data }, journal)))
+        });
+        Ok(Response::new(Box::pin(pieces)))
+    }
+
     async fn list_transfers(
         &self,
         request: Request<proto::ListTransfersRequest>,
@@ -129,6 +169,17 @@ impl LedgerService for LedgerApi {
         let checks = verification.checks.into_iter().map(check).collect();
         Ok(Response::new(proto::VerifyLedgerResponse { clean, checks }))
     }
+}
+
+/// The first day of a month such as `2026-10`; `None` where none is named.
+fn read_period(text: &str) -> Result<Option<NaiveDate>, Status> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let first = Some(text).filter(|text| text.len() == "2026-10".len());
+    let first = first.and_then(|text| format!("{text}-01").parse().ok());
+    let problem = format!("{text:?} is no month; write it like 2026-10");
+    first.map(Some).ok_or_else(|| refused(BadField::new("period", "INVALID_PERIOD", problem)))
 }
 
 fn read_code(text: &str) -> Result<Option<LedgerCode>, Status> {

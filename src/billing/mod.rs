@@ -4,7 +4,8 @@
 //! when it is issued, from which each export is made. [`assembly`] makes the document of an
 //! account's month and what it posts, [`tax`] says how it is taxed; both are pure. [`seller`] keeps
 //! who we are, [`documents`] numbers and freezes, [`receipts`] issues what a top-up calls for, and
-//! [`closing`] closes a month.
+//! [`closing`] closes a month. [`sla`] computes what missed availability gives back, and [`reports`]
+//! what finance reads of a month.
 
 pub mod assembly;
 pub mod closing;
@@ -12,5 +13,7 @@ pub mod document;
 pub mod documents;
 pub mod error;
 pub mod receipts;
+pub mod reports;
 pub mod seller;
+pub mod sla;
 pub mod tax;

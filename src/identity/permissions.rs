@@ -54,6 +54,7 @@ pub const TABLE: &[(&str, &[Role])] = &[
     ("/tollgate.v1.KeyService/RevokeKey", &[Operator, Tenant]),
     ("/tollgate.v1.LedgerService/ListTransfers", &[Finance, Auditor]),
     ("/tollgate.v1.LedgerService/GetTrialBalance", &[Finance, Auditor]),
+    ("/tollgate.v1.LedgerService/ExportJournal", &[Finance, Auditor]),
     ("/tollgate.v1.LedgerService/VerifyLedger", &[Finance, Auditor]),
     ("/tollgate.v1.SellerService/SetSeller", &[Finance]),
     ("/tollgate.v1.SellerService/GetSeller", STAFF),

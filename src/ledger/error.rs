@@ -160,6 +160,12 @@ pub enum LedgerError {
         /// The bound it passed.
         limit_seconds: u32,
     },
+    /// A journal in a format that holds one currency.
+    #[error("the journal would mix {0}, and this format holds one currency; give currency_code")]
+    SeveralCurrencies(String),
+    /// A report could not be written down in its format.
+    #[error("the journal could not be written")]
+    Unwritten(#[source] std::io::Error),
     /// The price book could not be read.
     #[error("the prices to verify charges with could not be read")]
     Prices(#[source] Box<CatalogError>),
@@ -196,6 +202,7 @@ impl Problem for LedgerError {
             Self::NotPositive(_)
             | Self::CurrencyDiffers { .. }
             | Self::Text { .. }
+            | Self::SeveralCurrencies(_)
             | Self::UnknownCode(_) => ProblemKind::InvalidArgument,
             Self::UnknownAccount(_)
             | Self::UnknownPayment(_)
@@ -214,7 +221,7 @@ impl Problem for LedgerError {
             | Self::Balance(_) => ProblemKind::FailedPrecondition,
             Self::TooLong { .. } | Self::Verifying => ProblemKind::ResourceExhausted,
             Self::Prices(error) => error.kind(),
-            Self::Split(_) | Self::Stored(_) => ProblemKind::Internal,
+            Self::Split(_) | Self::Stored(_) | Self::Unwritten(_) => ProblemKind::Internal,
             Self::Database(failure) => failure.kind(),
         }
     }
@@ -244,6 +251,8 @@ impl Problem for LedgerError {
             }
             Self::Split(_) | Self::Stored(_) => "BOOKS_INCONSISTENT",
             Self::TooLong { .. } => "REPORT_TOO_LONG",
+            Self::SeveralCurrencies(_) => "SEVERAL_CURRENCIES",
+            Self::Unwritten(_) => "REPORT_NOT_WRITTEN",
             Self::Prices(error) => error.reason(),
             Self::Verifying => "VERIFICATION_RUNNING",
             Self::Database(failure) => failure.reason(),
@@ -267,6 +276,7 @@ impl Problem for LedgerError {
             Self::DisputeEnded { .. } => "stage",
             Self::UnknownEvent(_) | Self::NothingToReverse(_) | Self::Invoiced(_) => "event_id",
             Self::UnknownCode(_) => "ledger_account",
+            Self::SeveralCurrencies(_) => "currency_code",
             _ => return None,
         };
         Some(field.to_owned())

@@ -3,13 +3,14 @@
 //! [`chart`], [`posting`], [`balances`] and [`split`] are the rules, pure and without I/O: what each
 //! kind of business posts, and what that does to an account. [`store`] writes them down under the
 //! lock of the account's row. On top of it [`credits`] moves money in and out, [`reversal`] takes a
-//! usage charge back [`report`] reads the books and [`verify`] proves them. Usage itself
-//! is posted by `metering`, in its batches.
+//! usage charge back, [`report`] reads the books, [`journal`] writes them for other programs and
+//! [`verify`] proves them. Usage itself is posted by `metering`, in its batches.
 
 pub mod balances;
 pub mod chart;
 pub mod credits;
 pub mod error;
+pub mod journal;
 pub mod posting;
 pub mod report;
 pub mod reversal;

@@ -1,5 +1,7 @@
 //! `tollgate ledger`: the books, and the proof that they are right.
 
+mod export;
+
 use clap::{Args, Subcommand};
 
 use crate::{
@@ -43,6 +45,9 @@ pub(super) enum LedgerCommand {
         /// Only of this account (handle or id) [default: the whole company]
         account: Option<String>,
     },
+    /// Write the books as a journal for hledger, QuickBooks or Xero
+    #[command(after_help = export::EXAMPLES)]
+    Export(export::ExportArgs),
     /// Prove that the books are right
     #[command(after_help = VERIFY_EXAMPLES)]
     Verify {
@@ -75,6 +80,7 @@ pub(super) async fn run(command: LedgerCommand, session: &Session) -> Result<(),
             let balance = ledger.get_trial_balance(request).await?.into_inner();
             session.output.show_all(&trial_balance(balance))
         }
+        LedgerCommand::Export(args) => export::export(&mut ledger, args).await,
         LedgerCommand::Verify { account } => {
             let request = VerifyLedgerRequest { account: account.unwrap_or_default() };
             let verified = ledger.verify_ledger(request).await?.into_inner();
