@@ -199,7 +199,7 @@ fn record(invoice: Invoice) -> [(&'static str, Value); 12] {
 }
 
 /// The document, its lines, what comes off and its tax.
-fn details(details: InvoiceDetails) -> Result<Vec<Table>, CliError> {
+pub(super) fn details(details: InvoiceDetails) -> Result<Vec<Table>, CliError> {
     let invoice = required(details.invoice, "invoice.invoice")?;
     let mut lines = Table::list(
         "lines",

@@ -424,6 +424,15 @@ async fn one_account_is_verified_apart_from_the_others() {
     assert!(!verifier.verify(None).await.unwrap().is_clean());
 }
 
+/// Checks that need a closed month; `billing::closing` sees to them.
+const OF_DOCUMENTS: [&str; 5] = [
+    "closed_periods_clear",
+    "document_numbers_without_gaps",
+    "documents_equal_transfers",
+    "documents_add_up",
+    "documents_recompute",
+];
+
 #[tokio::test]
 async fn books_that_are_being_written_verify_clean_at_any_moment() {
     let books = Books::open().await;
@@ -466,5 +475,6 @@ async fn books_that_are_being_written_verify_clean_at_any_moment() {
     let verification = verify(&books).await;
     assert_eq!(findings(&verification), [""; 0]);
     let idle = verification.checks.iter().filter(|check| check.examined == 0);
-    assert_eq!(idle.count(), 0, "{verification:?}");
+    let idle: Vec<_> = idle.filter(|check| !OF_DOCUMENTS.contains(&check.name)).collect();
+    assert!(idle.is_empty(), "{idle:?}");
 }

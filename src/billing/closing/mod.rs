@@ -135,7 +135,11 @@ impl Closing {
                 run.finished = true;
             }
             for account in accounts {
-                run.documents += self.close(session, &seller, &run, account).await?;
+                let closed = self.close(session, &seller, &run, account).await;
+                run.documents += closed.inspect_err(|error| {
+                    let error = error as &dyn std::error::Error;
+                    tracing::warn!(%account, error, "an account's month was not closed");
+                })?;
                 (run.accounts, run.after) = (run.accounts + 1, Some(account));
                 left = left.saturating_sub(1);
                 if begun.elapsed() >= STEP_TIME {

@@ -11,11 +11,13 @@
 //! | `gateway` | asking the gate and recording usage |
 //! | `served` | what is let through |
 //! | `denied` | what is not, and why |
+//! | `invoice` | what the month will be invoiced as |
 //! | `books` | balances, usage, trial balance, verification |
 
 mod books;
 mod denied;
 mod gateway;
+mod invoice;
 mod served;
 mod world;
 
@@ -79,9 +81,11 @@ impl Stage {
 pub(super) async fn run(args: DemoArgs, session: &Session) -> Result<(), CliError> {
     let client = session.connect().await?;
     let mut stage = Stage { output: session.output, kept: Vec::new() };
+    invoice::seller(&client).await?;
     let world = world::build(&client, &mut stage).await?;
     served::run(&client, &world, &mut stage).await?;
     denied::run(&client, &world, &mut stage).await?;
+    invoice::run(&client, &world, &mut stage).await?;
     books::run(&client, &world, &mut stage).await?;
     if args.next {
         stage.say(&world.next_commands(session))?;

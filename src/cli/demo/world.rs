@@ -15,8 +15,8 @@ use crate::{
     },
     proto::{
         Address, Contract, CreateAccountRequest, GrantCreditRequest, IssueKeyRequest, KeyLimits,
-        ListAccountsRequest, Model, PaymentMethod, PaymentTerms, RevokeKeyRequest, Tier,
-        TopUpRequest,
+        ListAccountsRequest, Model, PaymentMethod, PaymentTerms, RevokeKeyRequest, TaxTreatment,
+        Tier, TopUpRequest,
     },
 };
 
@@ -164,6 +164,8 @@ fn enterprise_contract() -> Contract {
             country_code: "DE".to_owned(),
             ..Address::default()
         }),
+        tax_id: "DE136695976".to_owned(),
+        tax_treatment: TaxTreatment::ReverseCharge.into(),
         purchase_order: "PO-4711".to_owned(),
         accounts_payable_email: "ap@enterprise.example".to_owned(),
         payment_terms: PaymentTerms::Net30.into(),
@@ -266,6 +268,7 @@ impl World {
   tollgate authorization authorize --key $STARTUP_KEY --model gpt-4o --input 1200 --max-output 400
   tollgate model compare --tokens 5M deepseek-ai/DeepSeek-V4-Flash gpt-4o
   tollgate usage list {enterprise}
+  tollgate invoice preview {enterprise}
   tollgate ledger transfers {startup}
 
   grpcurl -plaintext {address} list

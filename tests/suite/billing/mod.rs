@@ -8,6 +8,7 @@ mod seller;
 use chrono::{DateTime, Datelike as _, Months, NaiveDate, Utc};
 use rust_decimal::Decimal;
 use tollgate::{
+    billing::closing::closes_from,
     cli::client::Client,
     ids::first_id_at,
     proto::{
@@ -27,10 +28,14 @@ struct Customer {
     key_id: String,
 }
 
-/// The first day of the month that lies so many months back.
+/// The first day of the month that lies so many months back; 1 is the last that can be closed.
 fn month(back: u32) -> NaiveDate {
-    let today = Utc::now().date_naive().with_day(1).unwrap();
-    today.checked_sub_months(Months::new(back)).unwrap()
+    let now = Utc::now();
+    let this = now.date_naive().with_day(1).unwrap();
+    let last = this.checked_sub_months(Months::new(1)).unwrap();
+    // In the first hour of a month the one before it is still open.
+    let newest = if now < closes_from(last) { last } else { this };
+    newest.checked_sub_months(Months::new(back)).unwrap()
 }
 
 fn name(month: NaiveDate) -> String {
