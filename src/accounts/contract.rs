@@ -1,6 +1,7 @@
 //! What is agreed with a customer: who they are on paper, how they pay, what they get off.
 
 use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     accounts::{
@@ -79,20 +80,21 @@ impl TaxTreatment {
     }
 }
 
-/// A postal address in the parts that an electronic invoice needs.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// A postal address in the parts that an electronic invoice needs. Frozen documents hold it as JSON.
+/// The numbers are EN 16931's, of the seller and the buyer.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Address {
-    /// Street and number.
+    /// Street and number (BT-35, BT-50).
     pub line_1: String,
-    /// Building, floor, suite.
+    /// Building, floor, suite (BT-36, BT-51).
     pub line_2: String,
-    /// Town.
+    /// Town (BT-37, BT-52).
     pub city: String,
-    /// ZIP or postal code.
+    /// ZIP or postal code (BT-38, BT-53).
     pub postal_code: String,
-    /// State, province or canton.
+    /// State, province or canton (BT-39, BT-54).
     pub subdivision: String,
-    /// ISO 3166-1 alpha-2, or empty.
+    /// ISO 3166-1 alpha-2, or empty (BT-40, BT-55).
     pub country_code: String,
 }
 

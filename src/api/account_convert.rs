@@ -44,14 +44,7 @@ fn status(status: AccountStatus) -> proto::AccountStatus {
 fn contract(contract: Contract, currency: Currency) -> proto::Contract {
     proto::Contract {
         legal_name: contract.legal_name,
-        address: Some(proto::Address {
-            line_1: contract.address.line_1,
-            line_2: contract.address.line_2,
-            city: contract.address.city,
-            postal_code: contract.address.postal_code,
-            subdivision: contract.address.subdivision,
-            country_code: contract.address.country_code,
-        }),
+        address: Some(address(contract.address)),
         registration_id: contract.registration_id,
         tax_id: contract.tax_id,
         tax_treatment: match contract.tax_treatment {
@@ -93,12 +86,36 @@ pub(super) fn status_filter(value: i32) -> Result<Option<AccountStatus>, BadFiel
     }
 }
 
+/// An address as the contract carries it.
+pub(super) fn address(address: Address) -> proto::Address {
+    proto::Address {
+        line_1: address.line_1,
+        line_2: address.line_2,
+        city: address.city,
+        postal_code: address.postal_code,
+        subdivision: address.subdivision,
+        country_code: address.country_code,
+    }
+}
+
+/// Reads an address; none is an empty one.
+pub(super) fn read_address(message: Option<proto::Address>) -> Address {
+    let message = message.unwrap_or_default();
+    Address {
+        line_1: message.line_1,
+        line_2: message.line_2,
+        city: message.city,
+        postal_code: message.postal_code,
+        subdivision: message.subdivision,
+        country_code: message.country_code,
+    }
+}
+
 /// Reads a contract. What its types cannot check, [`Contract::check`] does.
 pub(super) fn read_contract(
     message: proto::Contract,
     currency: Currency,
 ) -> Result<Contract, Status> {
-    let address = message.address.unwrap_or_default();
     let credit_limit = "contract.credit_limit";
     let credit_limit = match message.credit_limit {
         // What an empty form sends.
@@ -109,14 +126,7 @@ pub(super) fn read_contract(
     };
     Ok(Contract {
         legal_name: message.legal_name,
-        address: Address {
-            line_1: address.line_1,
-            line_2: address.line_2,
-            city: address.city,
-            postal_code: address.postal_code,
-            subdivision: address.subdivision,
-            country_code: address.country_code,
-        },
+        address: read_address(message.address),
         registration_id: message.registration_id,
         tax_id: message.tax_id,
         tax_treatment: read_tax_treatment(message.tax_treatment).map_err(refused)?,

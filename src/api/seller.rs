@@ -5,6 +5,7 @@ use sqlx::PgPool;
 use tonic::{Request, Response, Status};
 
 use super::{
+    account_convert::{address, read_address},
     convert::{BadField, next_page_token, page, timestamp},
     idempotency::{self, Begun},
     status::refused,
@@ -12,7 +13,7 @@ use super::{
 use crate::{
     accounts::fields::percent,
     billing::{
-        document::{ElectronicAddress, Party, PostalAddress, Remittance},
+        document::{ElectronicAddress, Party, Remittance},
         error::BillingError,
         seller::{self, Seller, store},
         tax::TaxRate,
@@ -121,7 +122,6 @@ impl SellerService for SellerApi {
 }
 
 fn read_seller(message: proto::Seller) -> Seller {
-    let address = message.address.unwrap_or_default();
     let remittance = message.remittance.unwrap_or_default();
     let electronic =
         message.electronic_address.filter(|one| *one != proto::ElectronicAddress::default());
@@ -129,14 +129,7 @@ fn read_seller(message: proto::Seller) -> Seller {
         party: Party {
             legal_name: message.legal_name,
             trading_name: message.trading_name,
-            address: PostalAddress {
-                line_1: address.line_1,
-                line_2: address.line_2,
-                city: address.city,
-                postal_code: address.postal_code,
-                subdivision: address.subdivision,
-                country_code: address.country_code,
-            },
+            address: read_address(message.address),
             registration_id: message.registration_id,
             tax_id: message.tax_id,
             electronic_address: electronic
@@ -161,14 +154,7 @@ fn seller_message((seller, set_at): (Seller, DateTime<Utc>)) -> proto::Seller {
     proto::Seller {
         legal_name: party.legal_name,
         trading_name: party.trading_name,
-        address: Some(proto::Address {
-            line_1: party.address.line_1,
-            line_2: party.address.line_2,
-            city: party.address.city,
-            postal_code: party.address.postal_code,
-            subdivision: party.address.subdivision,
-            country_code: party.address.country_code,
-        }),
+        address: Some(address(party.address)),
         registration_id: party.registration_id,
         tax_id: party.tax_id,
         electronic_address: party

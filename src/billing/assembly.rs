@@ -26,7 +26,7 @@ use crate::{
     billing::{
         document::{
             Allowance, AllowanceKind, Days, Document, DocumentKind, ElectronicAddress, Line,
-            LineClass, Party, PostalAddress, Remittance, TaxCategory, TaxSubtotal, Totals,
+            LineClass, Party, Remittance, TaxCategory, TaxSubtotal, Totals,
         },
         error::BillingError,
         seller::Seller,
@@ -200,7 +200,8 @@ pub(crate) fn lines(
             Some(derivation) => Some((priced(prices, derivation.from)?, derivation.percent)),
             None => None,
         };
-        for (class, quantity) in counts(sum) {
+        for class in LineClass::ALL {
+            let quantity = count_of(sum, class);
             let rate = rate_of(price, class, sum)?;
             if quantity.is_zero() || rate.is_zero() {
                 continue;
@@ -236,25 +237,18 @@ pub(crate) fn lines(
     Ok(lines)
 }
 
-fn counts(sum: &UsageSum) -> Vec<(LineClass, Decimal)> {
-    if sum.cache_hit {
-        return vec![(LineClass::CachedResponse, sum.requests)];
+/// How much of a class was used. An answer from the gateway's own cache counts as that alone.
+fn count_of(sum: &UsageSum, class: LineClass) -> Decimal {
+    match class {
+        LineClass::CachedResponse if sum.cache_hit => sum.requests,
+        _ if sum.cache_hit => Decimal::ZERO,
+        LineClass::Image => sum.images,
+        LineClass::Request => sum.requests,
+        _ => {
+            let found = sum.tokens.iter().find(|(tokens, _)| class.token_class() == Some(*tokens));
+            found.map_or(Decimal::ZERO, |(_, count)| *count)
+        }
     }
-    let of = |class: TokenClass| {
-        let found = sum.tokens.iter().find(|(one, _)| *one == class);
-        found.map_or(Decimal::ZERO, |(_, count)| *count)
-    };
-    vec![
-        (LineClass::Input, of(TokenClass::Input)),
-        (LineClass::Output, of(TokenClass::Output)),
-        (LineClass::CacheRead, of(TokenClass::CacheRead)),
-        (LineClass::CacheWrite, of(TokenClass::CacheWrite)),
-        (LineClass::Reasoning, of(TokenClass::Reasoning)),
-        (LineClass::AudioInput, of(TokenClass::AudioInput)),
-        (LineClass::AudioOutput, of(TokenClass::AudioOutput)),
-        (LineClass::Image, sum.images),
-        (LineClass::Request, sum.requests),
-    ]
 }
 
 fn priced(
@@ -279,19 +273,12 @@ fn rate_of(price: &PricedModel, class: LineClass, sum: &UsageSum) -> Result<Deci
             .ok_or_else(|| no_tier(price, sum))?,
         Err(_) => return Err(no_tier(price, sum)),
     };
-    let of = |class: TokenClass| rates.of(class).decimal();
+    let per_token = class.token_class().map(|tokens| rates.of(tokens).decimal());
     Ok(match class {
-        LineClass::Input => of(TokenClass::Input),
-        LineClass::Output => of(TokenClass::Output),
-        LineClass::CacheRead => of(TokenClass::CacheRead),
-        LineClass::CacheWrite => of(TokenClass::CacheWrite),
-        LineClass::Reasoning => of(TokenClass::Reasoning),
-        LineClass::AudioInput => of(TokenClass::AudioInput),
-        LineClass::AudioOutput => of(TokenClass::AudioOutput),
         LineClass::Image => price.price.image().decimal(),
         LineClass::Request => price.price.request().decimal(),
         LineClass::CachedResponse => price.price.cached_response().decimal(),
-        LineClass::Credits | LineClass::Other => Decimal::ZERO,
+        _ => per_token.unwrap_or_default(),
     })
 }
 
@@ -496,14 +483,7 @@ fn buyer(account: &Account) -> Party {
     let email = &contract.accounts_payable_email;
     Party {
         legal_name: name.into_iter().find(|name| !name.is_empty()).cloned().unwrap_or_default(),
-        address: PostalAddress {
-            line_1: contract.address.line_1.clone(),
-            line_2: contract.address.line_2.clone(),
-            city: contract.address.city.clone(),
-            postal_code: contract.address.postal_code.clone(),
-            subdivision: contract.address.subdivision.clone(),
-            country_code: contract.address.country_code.clone(),
-        },
+        address: contract.address.clone(),
         registration_id: contract.registration_id.clone(),
         tax_id: contract.tax_id.clone(),
         electronic_address: (!email.is_empty())

@@ -11,7 +11,9 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    accounts::contract::Address,
     ids::{AccountId, ModelId, PriceVersionId},
+    metering::quantities::TokenClass,
     money::{Amount, Currency},
 };
 
@@ -95,7 +97,7 @@ pub struct Party {
     /// The name it does business under, where it is another (BT-28, BT-45).
     pub trading_name: String,
     /// Where it is (BG-5, BG-8).
-    pub address: PostalAddress,
+    pub address: Address,
     /// Its number in a company register (BT-30, BT-47).
     pub registration_id: String,
     /// Its VAT id with the country's prefix (BT-31, BT-48); another tax number where the country has
@@ -109,23 +111,6 @@ pub struct Party {
     pub telephone: String,
     /// Who answers questions (BT-41, BT-56).
     pub contact: String,
-}
-
-/// An address in the parts that an electronic document needs.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct PostalAddress {
-    /// Street and number (BT-35, BT-50).
-    pub line_1: String,
-    /// Building, floor, suite (BT-36, BT-51).
-    pub line_2: String,
-    /// Town (BT-37, BT-52).
-    pub city: String,
-    /// ZIP or postal code (BT-38, BT-53).
-    pub postal_code: String,
-    /// State, province or canton (BT-39, BT-54).
-    pub subdivision: String,
-    /// ISO 3166-1 alpha-2 (BT-40, BT-55).
-    pub country_code: String,
 }
 
 /// An address of a delivery network such as Peppol.
@@ -193,19 +178,27 @@ impl LineClass {
         Self::Other,
     ];
 
+    /// The class of tokens that it counts; `None` where it counts something else.
+    #[must_use]
+    pub const fn token_class(self) -> Option<TokenClass> {
+        match self {
+            Self::Input => Some(TokenClass::Input),
+            Self::Output => Some(TokenClass::Output),
+            Self::CacheRead => Some(TokenClass::CacheRead),
+            Self::CacheWrite => Some(TokenClass::CacheWrite),
+            Self::Reasoning => Some(TokenClass::Reasoning),
+            Self::AudioInput => Some(TokenClass::AudioInput),
+            Self::AudioOutput => Some(TokenClass::AudioOutput),
+            Self::Image | Self::Request | Self::CachedResponse | Self::Credits | Self::Other => {
+                None
+            }
+        }
+    }
+
     /// How many units a price is for (BT-149): a million tokens, else one.
     #[must_use]
     pub const fn base_quantity(self) -> u64 {
-        match self {
-            Self::Input
-            | Self::Output
-            | Self::CacheRead
-            | Self::CacheWrite
-            | Self::Reasoning
-            | Self::AudioInput
-            | Self::AudioOutput => 1_000_000,
-            Self::Image | Self::Request | Self::CachedResponse | Self::Credits | Self::Other => 1,
-        }
+        if self.token_class().is_some() { 1_000_000 } else { 1 }
     }
 
     /// What a clerk reads.

@@ -12,7 +12,7 @@ use crate::{
     accounts,
     billing::{
         assembly::{blank, subtotal},
-        document::{Document, DocumentKind, Line, LineClass, Totals},
+        document::{Document, DocumentKind, Line, LineClass, TaxCategory, Totals},
         documents::{self, Filing},
         error::BillingError,
         seller::{Seller, store as sellers},
@@ -35,23 +35,18 @@ pub async fn top_up(
     connection: &mut PgConnection,
     order: &TopUp,
 ) -> Result<ToppedUp, BillingError> {
-    let Some((seller, _)) = sellers::seller(connection).await? else {
-        let account = accounts::read(connection, order.account).await?;
-        let today = store::today(connection).await?;
-        let taxation = sellers::taxation(connection, &account.contract, today).await?;
-        if taxation.due_on_payment && !taxation.rate_percent().is_zero() {
-            return Err(BillingError::SellerNotSet);
-        }
-        return Ok(credits::top_up(connection, order).await?);
-    };
     // The account cannot change between the look at its contract and the posting.
     store::lock(connection, order.account).await?;
     let account = accounts::read(connection, order.account).await?;
     let today = store::today(connection).await?;
     let taxation = sellers::taxation(connection, &account.contract, today).await?;
-    let decimals = account.currency.minor_unit();
-
     let is_taxed = taxation.due_on_payment && !taxation.rate_percent().is_zero();
+    let seller = match sellers::seller(connection).await? {
+        Some((seller, _)) => seller,
+        None if is_taxed => return Err(BillingError::SellerNotSet),
+        None => return Ok(credits::top_up(connection, order).await?),
+    };
+    let decimals = account.currency.minor_unit();
     let (kind, net, tax) = if is_taxed {
         let parts = order.amount.is_positive().then(|| taxation.within(order.amount, decimals));
         let (net, tax) = parts.flatten().unwrap_or((order.amount, Amount::ZERO));
@@ -92,7 +87,7 @@ fn confirmation(
 ) -> Result<Document, BillingError> {
     let gross = net.checked_add(tax).ok_or(BillingError::TooLarge)?;
     let untaxed = Taxation {
-        category: crate::billing::document::TaxCategory::OutsideScope,
+        category: TaxCategory::OutsideScope,
         exemption_reason: "No tax falls due on this payment.".to_owned(),
         exemption_code: "VATEX-EU-O".to_owned(),
         ..taxation.clone()

@@ -220,11 +220,13 @@ impl FromStr for Jurisdiction {
     type Err = UnknownCode;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (country, part) = text.split_once('-').unwrap_or((text, "-"));
+        let (country, part) =
+            text.split_once('-').map_or((text, None), |(country, part)| (country, Some(part)));
         let is_country = country.len() == 2 && country.bytes().all(|b| b.is_ascii_uppercase());
-        let is_part = part == "-" && !text.contains('-')
-            || (1..=3).contains(&part.len())
-                && part.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
+        let is_part = part.is_none_or(|part| {
+            (1..=3).contains(&part.len())
+                && part.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
+        });
         let (mut code, length) = ([0; 6], u8::try_from(text.len()).unwrap_or(u8::MAX));
         if !is_country || !is_part {
             return Err(UnknownCode::new(text));

@@ -15,7 +15,7 @@
 //! mean over all its intervals. What an interval lost is rounded to 12 decimals, and everything
 //! after that is exact, so that a threshold is passed or not whatever the figure's last decimal.
 
-use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use chrono::{DateTime, Datelike as _, NaiveDate, TimeDelta, Utc};
 use rust_decimal::{Decimal, RoundingStrategy};
 
 use crate::{
@@ -122,8 +122,7 @@ pub fn credit(charges: Amount, percent: Decimal, minor_unit: u32) -> Amount {
 /// How many days the month has that begins on this day.
 #[must_use]
 pub fn days_of(month: NaiveDate) -> i64 {
-    let next = month.checked_add_months(chrono::Months::new(1)).unwrap_or(month);
-    next.signed_duration_since(month).num_days()
+    month.num_days_in_month().into()
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use tokio_stream::StreamExt as _;
 
 use super::{Check, MAX_FINDINGS, failed, store};
 use crate::{
-    catalog::{price::Price, rating},
+    catalog::{rating, version::PricedModel},
     ids::{AccountId, PriceVersionId},
     ledger::error::LedgerError,
     money::Amount,
@@ -20,8 +20,8 @@ const CANCELLED: i16 = 6;
 pub(super) async fn verify(
     snapshot: &mut PgConnection,
     account: Option<AccountId>,
+    prices: &HashMap<PriceVersionId, PricedModel>,
 ) -> Result<Check, LedgerError> {
-    let prices: HashMap<PriceVersionId, Price> = store::prices(snapshot).await?;
     let mut check = Check {
         name: "charges_recompute",
         description: "every charge, its saving and its context tier follow exactly from the \
@@ -34,7 +34,7 @@ pub(super) async fn verify(
     while let Some(event) = events.next().await {
         let event = event.map_err(failed)?;
         check.examined = check.examined.saturating_add(1);
-        if let Some(difference) = difference(&event, &prices) {
+        if let Some(difference) = difference(&event, prices) {
             check.violations = check.violations.saturating_add(1);
             if check.findings.len() < MAX_FINDINGS {
                 let store::ChargedEvent { account_id, event_id, .. } = &event;
@@ -48,20 +48,20 @@ pub(super) async fn verify(
 /// What of an event does not follow from its counts and price; `None` if everything does.
 fn difference(
     event: &store::ChargedEvent,
-    prices: &HashMap<PriceVersionId, Price>,
+    prices: &HashMap<PriceVersionId, PricedModel>,
 ) -> Option<String> {
     let store::ChargedEvent { charge, saving, tier_above, price_version, .. } = event;
     if event.outcome == CANCELLED {
         let free = charge.is_zero() && saving.is_zero();
         return (!free).then(|| format!("was cancelled and is charged {charge}"));
     }
-    let Some(price) = prices.get(price_version) else {
+    let Some(version) = prices.get(price_version) else {
         return Some(format!("names price version {price_version}, which does not exist"));
     };
     let Some(quantities) = event.quantities() else {
         return Some("has a negative count".to_owned());
     };
-    let rating = match rating::rate(price, &quantities, event.cache_hit) {
+    let rating = match rating::rate(&version.price, &quantities, event.cache_hit) {
         Ok(rating) => rating,
         Err(error) => return Some(format!("cannot be rated: {error}")),
     };

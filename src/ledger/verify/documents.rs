@@ -21,8 +21,8 @@ use crate::{
 pub(super) async fn verify(
     snapshot: &mut PgConnection,
     account: Option<AccountId>,
+    prices: &HashMap<PriceVersionId, PricedModel>,
 ) -> Result<Check, LedgerError> {
-    let prices: HashMap<PriceVersionId, PricedModel> = store::priced_models(snapshot).await?;
     let mut check = Check {
         name: "documents_recompute",
         description: "the lines of every closed month's document follow exactly from its events, \
@@ -33,7 +33,7 @@ pub(super) async fn verify(
     };
     for closed in store::closed_periods(snapshot, account).await? {
         check.examined = check.examined.saturating_add(1);
-        if let Some(difference) = difference(snapshot, &closed, &prices).await? {
+        if let Some(difference) = difference(snapshot, &closed, prices).await? {
             check.violations = check.violations.saturating_add(1);
             if check.findings.len() < MAX_FINDINGS {
                 let store::ClosedPeriod { account_id, period, .. } = closed;

@@ -95,9 +95,10 @@ impl Verifier {
         time.bound(&mut snapshot).await?;
         checks.push(store::transfers_follow_the_chart(&mut snapshot, account).await?);
         time.bound(&mut snapshot).await?;
-        checks.push(charges::verify(&mut snapshot, account).await?);
+        let prices = store::prices(&mut snapshot).await?;
+        checks.push(charges::verify(&mut snapshot, account, &prices).await?);
         time.bound(&mut snapshot).await?;
-        checks.push(documents::verify(&mut snapshot, account).await?);
+        checks.push(documents::verify(&mut snapshot, account, &prices).await?);
         Ok(Verification { checks })
     }
 }

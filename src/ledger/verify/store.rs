@@ -13,7 +13,7 @@ use super::{
     failed,
 };
 use crate::{
-    catalog::{price::Price, version::PricedModel, versions_in},
+    catalog::{version::PricedModel, versions_in},
     ids::{AccountId, PriceVersionId},
     ledger::{error::LedgerError, posting::TransferKind},
     metering::quantities::Quantities,
@@ -71,17 +71,8 @@ pub(super) async fn transfers_follow_the_chart(
     Ok(check_of(&TRANSFERS_FOLLOW_THE_CHART, outcome))
 }
 
-/// Every price version of the snapshot.
+/// Every price version of the snapshot, with what it was made from.
 pub(super) async fn prices(
-    snapshot: &mut PgConnection,
-) -> Result<HashMap<PriceVersionId, Price>, LedgerError> {
-    let versions =
-        versions_in(snapshot).await.map_err(|error| LedgerError::Prices(Box::new(error)))?;
-    Ok(versions.into_iter().map(|version| (version.version, version.price)).collect())
-}
-
-/// The same with what each was made from.
-pub(super) async fn priced_models(
     snapshot: &mut PgConnection,
 ) -> Result<HashMap<PriceVersionId, PricedModel>, LedgerError> {
     let versions =

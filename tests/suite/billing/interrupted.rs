@@ -10,7 +10,7 @@ use tollgate::{
 };
 
 use super::{a_seller, customer, month, noon, work, world};
-use crate::harness::{postgres::fresh_database, world::usd};
+use crate::harness::{books::posted_columns, postgres::fresh_database, world::usd};
 
 /// How often a closing is killed.
 const KILLS: u32 = 60;
@@ -135,7 +135,8 @@ const POPULATE: &str = "
     INSERT INTO api_keys (key_id, account_id, name, tier, key_hash, hint, lineage)
     SELECT account_id, account_id, 'test', 'standard', sha256(uuid_send(account_id)), '', account_id
     FROM made";
-const USE: &str = "
+const USE: &str = concat!(
+    "
     WITH batch AS (
         SELECT array_agg(DISTINCT account_id) AS accounts, count(*)::integer AS events
         FROM accounts
@@ -160,19 +161,11 @@ const USE: &str = "
     )
     SELECT post_usage(
         p_instance => '00000000-0000-0000-0000-000000000000', p_skip_locked => false,
-        p_accounts => accounts, p_slots => slots, p_event_ids => ids, p_key_ids => keys,
-        p_occurred_at => times, p_price_versions => ones::bigint[], p_model_ids => ones,
-        p_input => input, p_output => zeros, p_cache_read => zeros, p_cache_write => zeros,
-        p_reasoning => zeros, p_audio_input => zeros, p_audio_output => zeros, p_images => zeros,
-        p_tiers => zeros, p_latencies => unknown, p_outcomes => ones::smallint[],
-        p_cache_hits => falses, p_charges => charges, p_savings => zeros::numeric[],
-        p_authorized => charges, p_settle_by => deadlines, p_issuers => nobody,
-        p_request_ids => empty, p_providers => empty, p_served_models => empty,
-        p_regions => empty, p_fallbacks => empty, p_budget_firsts => ones,
-        p_budget_counts => zeros::integer[], p_budget_events => '{}', p_budgets => '{}',
-        p_budget_starts => '{}', p_detail_events => '{}', p_detail_end_users => '{}',
-        p_detail_labels => '{}', p_detail_dialects => '{}', p_detail_usages => '{}')
-    FROM columns, batch";
+        p_accounts => accounts, p_slots => slots, ",
+    posted_columns!(),
+    "
+    FROM columns, batch"
+);
 
 #[tokio::test]
 async fn thousands_of_accounts_are_closed_in_one_run() {

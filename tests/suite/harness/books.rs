@@ -225,8 +225,29 @@ pub(crate) fn promotional(account: AccountId, credits: &str) -> PromotionalChang
     }
 }
 
+/// The rest of a call of `post_usage`, over arrays of these names: usage of one model and nothing but
+/// its input, charged and authorized alike.
+macro_rules! posted_columns {
+    () => {
+        "p_event_ids => ids, p_key_ids => keys,
+        p_occurred_at => times, p_price_versions => ones::bigint[], p_model_ids => ones,
+        p_input => input, p_output => zeros, p_cache_read => zeros, p_cache_write => zeros,
+        p_reasoning => zeros, p_audio_input => zeros, p_audio_output => zeros, p_images => zeros,
+        p_tiers => zeros, p_latencies => unknown, p_outcomes => ones::smallint[],
+        p_cache_hits => falses, p_charges => charges, p_savings => zeros::numeric[],
+        p_authorized => charges, p_settle_by => deadlines, p_issuers => nobody,
+        p_request_ids => empty, p_providers => empty, p_served_models => empty,
+        p_regions => empty, p_fallbacks => empty, p_budget_firsts => ones,
+        p_budget_counts => zeros::integer[], p_budget_events => '{}', p_budgets => '{}',
+        p_budget_starts => '{}', p_detail_events => '{}', p_detail_end_users => '{}',
+        p_detail_labels => '{}', p_detail_dialects => '{}', p_detail_usages => '{}')"
+    };
+}
+pub(crate) use posted_columns;
+
 /// One batch of one account; every event used as many input tokens as its charge has millionths.
-const POST: &str = "
+const POST: &str = concat!(
+    "
     WITH batch AS (
         SELECT array_agg(event_id ORDER BY event_id) AS ids,
                array_agg(charge ORDER BY event_id) AS charges,
@@ -240,16 +261,8 @@ const POST: &str = "
     )
     SELECT post_usage(
         p_instance => '00000000-0000-0000-0000-000000000000', p_skip_locked => false,
-        p_accounts => ARRAY[$1], p_slots => ones, p_event_ids => ids, p_key_ids => keys,
-        p_occurred_at => times, p_price_versions => ones::bigint[], p_model_ids => ones,
-        p_input => input, p_output => zeros, p_cache_read => zeros, p_cache_write => zeros,
-        p_reasoning => zeros, p_audio_input => zeros, p_audio_output => zeros, p_images => zeros,
-        p_tiers => zeros, p_latencies => unknown, p_outcomes => ones::smallint[],
-        p_cache_hits => falses, p_charges => charges, p_savings => zeros::numeric[],
-        p_authorized => charges, p_settle_by => deadlines, p_issuers => nobody,
-        p_request_ids => empty, p_providers => empty, p_served_models => empty,
-        p_regions => empty, p_fallbacks => empty, p_budget_firsts => ones,
-        p_budget_counts => zeros::integer[], p_budget_events => '{}', p_budgets => '{}',
-        p_budget_starts => '{}', p_detail_events => '{}', p_detail_end_users => '{}',
-        p_detail_labels => '{}', p_detail_dialects => '{}', p_detail_usages => '{}')
-    FROM batch";
+        p_accounts => ARRAY[$1], p_slots => ones, ",
+    posted_columns!(),
+    "
+    FROM batch"
+);
