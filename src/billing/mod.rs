@@ -12,6 +12,7 @@ pub mod closing;
 pub mod document;
 pub mod documents;
 pub mod error;
+pub mod export;
 pub mod receipts;
 pub mod reports;
 pub mod seller;
