@@ -10,6 +10,7 @@ use super::{
     },
     caller::{caller, require_account},
     convert::{BadField, next_page_token, page, timestamp},
+    export::{self, Export},
     named_account::named_account,
     status::refused,
 };
@@ -45,6 +46,8 @@ impl BillingApi {
 
 #[tonic::async_trait]
 impl BillingService for BillingApi {
+    type ExportInvoiceStream = Export;
+
     async fn close_period(
         &self,
         request: Request<proto::ClosePeriodRequest>,
@@ -139,5 +142,12 @@ impl BillingService for BillingApi {
         let frozen_at = Some(timestamp(found.frozen_at));
         let invoice = Some(frozen_details(found));
         Ok(Response::new(proto::GetInvoiceResponse { invoice, frozen_at }))
+    }
+
+    async fn export_invoice(
+        &self,
+        request: Request<proto::ExportInvoiceRequest>,
+    ) -> Result<Response<Export>, Status> {
+        export::export(&self.reports, &self.directory, &request).await.map(Response::new)
     }
 }

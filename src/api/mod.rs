@@ -12,6 +12,7 @@ pub mod catalog;
 pub mod catalog_convert;
 pub mod convert;
 pub mod credit;
+mod export;
 pub mod idempotency;
 pub mod key;
 pub mod ledger;

@@ -8,6 +8,7 @@ use crate::{
         args::{Limit, required},
         client::Authorized,
         error::CliError,
+        invoice_export,
         output::{Table, Value, decimal, money, text, word},
     },
     proto::{
@@ -62,6 +63,9 @@ pub(super) enum InvoiceCommand {
         /// Number or id
         invoice: String,
     },
+    /// Write documents as PDF, UBL, CII, CSV or JSON
+    #[command(after_help = invoice_export::EXAMPLES)]
+    Export(invoice_export::ExportArgs),
 }
 
 #[derive(Debug, Args)]
@@ -116,6 +120,7 @@ pub(super) async fn run(command: InvoiceCommand, session: &Session) -> Result<()
             let invoice = billing.get_invoice(request).await?.into_inner().invoice;
             session.output.show_all(&details(required(invoice, "invoice")?)?)
         }
+        InvoiceCommand::Export(args) => invoice_export::export(&mut billing, args, session).await,
     }
 }
 

@@ -30,6 +30,7 @@ mod demo;
 pub mod error;
 mod examples;
 mod invoice;
+mod invoice_export;
 mod key;
 mod ledger;
 mod model;

@@ -34,6 +34,7 @@ pub const TABLE: &[(&str, &[Role])] = &[
     ("/tollgate.v1.BillingService/PreviewInvoice", STAFF_AND_OWNER),
     ("/tollgate.v1.BillingService/ListInvoices", STAFF_AND_OWNER),
     ("/tollgate.v1.BillingService/GetInvoice", STAFF_AND_OWNER),
+    ("/tollgate.v1.BillingService/ExportInvoice", STAFF_AND_OWNER),
     ("/tollgate.v1.BudgetService/DeleteBudget", &[Operator]),
     ("/tollgate.v1.BudgetService/ListBudgets", STAFF_AND_OWNER),
     ("/tollgate.v1.BudgetService/SetBudget", &[Operator]),
