@@ -89,7 +89,7 @@ fn model(document: &Document, name: &str) -> Result<Invoice, ExportError> {
     let mut invoice = Invoice::default();
     invoice.kind = kind;
     invoice.specification_id = Some(SPECIFICATION.to_owned());
-    invoice.number = document.number.clone();
+    invoice.number.clone_from(&document.number);
     invoice.issue_date = date(document.issue_date);
     invoice.type_code = Some(Code::new(type_code));
     invoice.currency = Some(Code::new(document.currency.code()));

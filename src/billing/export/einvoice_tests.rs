@@ -1,24 +1,31 @@
+use en16931_formats::{Policy, Recommendation, receive};
+
 use super::*;
 use crate::billing::export::samples;
 
-fn xml(document: &Document, write: fn(&Document, &str) -> Result<Vec<u8>, ExportError>) -> String {
+type Write = fn(&Document, &str) -> Result<Vec<u8>, ExportError>;
+
+fn xml(document: &Document, write: Write) -> String {
     String::from_utf8(write(document, "the document").unwrap()).unwrap()
 }
 
 #[test]
 fn every_kind_and_category_keeps_the_rules_in_both_syntaxes() {
     for document in samples::all().iter().filter(|document| is_tax_document(document.kind)) {
-        for write in [ubl, cii] {
+        for (syntax, write) in [("ubl", ubl as Write), ("cii", cii)] {
             let text = xml(document, write);
-            let read = en16931_formats::receive(text.as_bytes(), &Default::default());
+            let read = receive(text.as_bytes(), &Policy::default());
             assert_eq!(
                 read.recommendation,
-                en16931_formats::Recommendation::Accept,
+                Recommendation::Accept,
                 "{:?} {:?}\n{read}\n{text}",
                 document.number,
                 document.taxes
             );
             assert_eq!(text, xml(document, write), "the same bytes each time");
+            let (number, code) =
+                (document.number.as_deref().unwrap(), category(&document.taxes[0].tax).0);
+            samples::keep(&format!("{number}-{code}.{syntax}.xml"), text.as_bytes());
         }
     }
 }

@@ -116,6 +116,7 @@ pub enum ExportError {
 }
 
 impl ExportError {
+    #[expect(clippy::needless_pass_by_value, reason = "`map_err` hands the error over")]
     fn unwritten(what: &'static str, cause: impl ToString) -> Self {
         Self::Unwritten { what, cause: cause.to_string() }
     }

@@ -12,6 +12,14 @@ use crate::{
     money::Amount,
 };
 
+/// Writes a file where a person or another program can look at it, if `TOLLGATE_KEEP_EXPORTS` names a
+/// directory.
+pub(super) fn keep(name: &str, bytes: &[u8]) {
+    if let Some(directory) = std::env::var_os("TOLLGATE_KEEP_EXPORTS") {
+        std::fs::write(std::path::Path::new(&directory).join(name), bytes).unwrap();
+    }
+}
+
 pub(super) fn amount(text: &str) -> Amount {
     text.parse().unwrap()
 }

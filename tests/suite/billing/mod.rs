@@ -2,6 +2,7 @@
 
 mod closing;
 mod documents;
+mod export;
 mod interrupted;
 mod seller;
 

@@ -77,10 +77,12 @@ fn head(sheet: &mut Sheet, document: &Document, name: &str) {
 fn party(party: &Party) -> Vec<String> {
     let address = &party.address;
     let trading = Some(&party.trading_name).filter(|name| **name != party.legal_name);
-    let town = [&address.postal_code, &address.city].map(String::as_str);
-    let town = town.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
-    let country = [&address.subdivision, &address.country_code].map(String::as_str);
-    let country = country.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>();
+    let joined = |parts: [&str; 2], between: &str| {
+        let given = parts.into_iter().filter(|part| !part.is_empty());
+        given.collect::<Vec<_>>().join(between)
+    };
+    let town = joined([&address.postal_code, &address.city], " ");
+    let country = joined([&address.subdivision, &address.country_code], ", ");
     let labelled = |label: &str, value: &str| {
         if value.is_empty() { String::new() } else { format!("{label} {value}") }
     };
@@ -88,8 +90,7 @@ fn party(party: &Party) -> Vec<String> {
         trading.cloned().unwrap_or_default(),
         address.line_1.clone(),
         address.line_2.clone(),
-        town,
-        country.join(", "),
+        joined([&town, &country], ", "),
         labelled("Tax id", &party.tax_id),
         labelled("Registration", &party.registration_id),
         labelled("Attn.", &party.contact),

@@ -8,8 +8,8 @@
 const NAMESPACE: &str = "urn:factur-x:pdfa:CrossIndustryDocument:invoice:1p0#";
 
 /// Adds the properties. `None` where the file is not as our writer makes it.
-pub(super) fn with_factur_x(pdf: Vec<u8>, file_name: &str) -> Option<Vec<u8>> {
-    let begin = find(&pdf, b"<?xpacket begin")?;
+pub(super) fn with_factur_x(pdf: &[u8], file_name: &str) -> Option<Vec<u8>> {
+    let begin = find(pdf, b"<?xpacket begin")?;
     let packet_length = find(pdf.get(begin..)?, b"<?xpacket end")?;
     let after = pdf.get(begin.checked_add(packet_length)?..)?;
     let end = find(after, b"?>")?.checked_add(2)?.checked_add(packet_length)?;
@@ -17,13 +17,13 @@ pub(super) fn with_factur_x(pdf: Vec<u8>, file_name: &str) -> Option<Vec<u8>> {
     let packet = extended(packet, file_name)?;
     let object = object_before(pdf.get(..begin)?)?;
 
-    let trailer = last(&pdf, b"trailer")?;
+    let trailer = last(pdf, b"trailer")?;
     let tail = std::str::from_utf8(pdf.get(trailer..)?).ok()?;
     let (dictionary, rest) = tail.strip_prefix("trailer")?.split_once("startxref")?;
     let previous = rest.trim().lines().next()?;
     let dictionary = dictionary.trim().strip_suffix(">>")?.trim_end();
 
-    let mut updated = pdf.clone();
+    let mut updated = pdf.to_owned();
     if updated.last() != Some(&b'\n') {
         updated.push(b'\n');
     }

@@ -106,7 +106,7 @@ fn print(document: &Document, name: &str, xml: Option<Vec<u8>>) -> Result<Vec<u8
     if !is_hybrid {
         return Ok(bytes);
     }
-    metadata::with_factur_x(bytes, FACTUR_X)
+    metadata::with_factur_x(&bytes, FACTUR_X)
         .ok_or_else(|| unwritten("the metadata are not where they should be"))
 }
 

@@ -153,13 +153,13 @@ impl Sheet {
     }
 
     /// Draws all pages, each with its foot and its number.
-    pub(super) fn draw(mut self, pdf: &mut Pdf, foot: &str) -> Option<()> {
+    pub(super) fn draw(mut self, pdf: &mut Pdf, footing: &str) -> Option<()> {
         let small = Style::new(7.5, Weight::Regular, Ink::Grey);
         let pages = self.pages.len();
         for page in 1..=pages {
             let number = shape(&format!("{page} / {pages}"), small.size, small.weight);
             let wide = RIGHT - MARGIN - number.width - 20.0;
-            let name = wrap(foot, small.size, small.weight, wide).into_iter().next();
+            let name = wrap(footing, small.size, small.weight, wide).into_iter().next();
             let Some(marks) = self.pages.get_mut(page - 1) else { continue };
             marks.push(Mark::Box {
                 x: MARGIN,

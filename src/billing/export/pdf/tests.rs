@@ -12,18 +12,11 @@ fn pages(pdf: &[u8]) -> usize {
         - text.matches("/Type /Pages").count()
 }
 
-/// Writes what was printed where a person can look at it, if asked to.
-fn keep(name: &str, pdf: &[u8]) {
-    if let Some(directory) = std::env::var_os("TOLLGATE_KEEP_PDF") {
-        std::fs::write(std::path::Path::new(&directory).join(name), pdf).unwrap();
-    }
-}
-
 #[test]
 fn an_invoice_is_printed_on_one_page_with_its_xml_inside() {
     let document = samples::invoice();
     let pdf = write(&document, "INV-2026-000001").unwrap();
-    keep("one.pdf", &pdf);
+    samples::keep("one.pdf", &pdf);
     assert_eq!(pages(&pdf), 1);
     for expected in [
         "factur-x.xml",
@@ -40,14 +33,14 @@ fn an_invoice_is_printed_on_one_page_with_its_xml_inside() {
 #[test]
 fn many_lines_run_over_many_pages() {
     let pdf = write(&samples::long(260), "INV-2026-000001").unwrap();
-    keep("twelve.pdf", &pdf);
+    samples::keep("twelve.pdf", &pdf);
     assert!((8..=16).contains(&pages(&pdf)), "{}", pages(&pdf));
 }
 
 #[test]
 fn a_receipt_has_no_xml_and_neither_has_an_invoice_that_breaks_a_rule() {
     let receipt = write(&samples::receipt(), "REC-2026-000001").unwrap();
-    keep("receipt.pdf", &receipt);
+    samples::keep("receipt.pdf", &receipt);
     let mut document = samples::invoice();
     document.buyer.address.country_code.clear();
     let broken = write(&document, "INV-2026-000001").unwrap();
@@ -66,7 +59,7 @@ fn names_print_in_any_script_and_long_ones_wrap() {
     document.buyer.address.line_1 = "W".repeat(200);
     document.notes.push("ا".repeat(3_000));
     let pdf = write(&document, "CN-2026-000001").unwrap();
-    keep("scripts.pdf", &pdf);
+    samples::keep("scripts.pdf", &pdf);
 }
 
 #[test]
