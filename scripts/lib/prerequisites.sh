@@ -141,6 +141,20 @@ ensure_postgres_user() {
   fi
 }
 
+# Fonts for scripts other than Latin, Greek and Cyrillic, which the program brings itself. Without
+# them documents print, but with boxes for what has no font.
+readonly FONTS=(fonts-noto-core fonts-noto-cjk)
+
+ensure_fonts() {
+  ! has_fonts || return 0
+  apt_install "${FONTS[@]}" && has_fonts
+}
+
+has_fonts() {
+  [[ -f /usr/share/fonts/truetype/noto/NotoSansHebrew-Regular.ttf &&
+    -f /usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc ]]
+}
+
 ensure_pip() {
   python3 -m pip --version >/dev/null 2>&1 ||
     { apt_install python3-pip && python3 -m pip --version >/dev/null 2>&1; }

@@ -227,6 +227,11 @@ mod tests {
 
     #[test]
     fn right_to_left_parts_stand_in_visual_order() {
+        if fonts::face_for('ש', Weight::Regular).is_none() {
+            assert!(std::env::var_os("CI").is_none(), "no font has Hebrew");
+            eprintln!("no font has Hebrew, so that its order was not looked at");
+            return;
+        }
         let line = shape("abc שלום 12", 10.0, Weight::Regular);
         let texts: Vec<&str> = line.pieces.iter().map(|(_, piece)| piece.text.trim()).collect();
         assert_eq!(texts.first().copied(), Some("abc"), "{texts:?}");
