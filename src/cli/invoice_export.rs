@@ -38,7 +38,6 @@ const STANDARD_OUTPUT: &str = "-";
 #[derive(Debug, Args)]
 pub(super) struct ExportArgs {
     /// Number or id of one document
-    #[arg(required_unless_present = "period")]
     invoice: Option<String>,
     /// All documents of this month, such as 2026-10; with --register also of a year
     #[arg(long, value_name = "MONTH", conflicts_with = "invoice")]
@@ -97,7 +96,9 @@ pub(super) async fn export(
     let what = match (args.invoice, args.period) {
         (Some(invoice), _) => What::Invoice(invoice),
         (None, Some(period)) => What::Period(period),
-        (None, None) => return Err(CliError::usage("name a document, or a --period")),
+        (None, None) => {
+            return Err(CliError::usage("name a document, such as INV-2026-000001, or a --period"));
+        }
     };
     let request = ExportInvoiceRequest {
         what: Some(what),

@@ -113,7 +113,7 @@ fn tax(tax: &TaxSubtotal, document: &Document) -> Row {
 
 fn paid(document: &Document) -> Row {
     let amount = format!("-{}", figure(document.totals.paid, document));
-    other("paid", "Paid in advance", None, amount)
+    other("paid", "Paid before the issue", None, amount)
 }
 
 /// A row that is no line.

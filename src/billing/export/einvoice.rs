@@ -302,7 +302,7 @@ fn date(day: chrono::NaiveDate) -> Option<Date> {
 }
 
 /// `None` for an empty text: the standard knows no empty elements. What XML cannot hold is left out.
-fn text(text: &str) -> Option<String> {
+pub(super) fn text(text: &str) -> Option<String> {
     let kept = |c: &char| !c.is_control() || matches!(c, '\n' | '\t');
     let text: String =
         text.chars().filter(kept).filter(|c| !matches!(c, '\u{fffe}' | '\u{ffff}')).collect();

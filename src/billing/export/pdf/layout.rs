@@ -159,7 +159,11 @@ fn sums(sheet: &mut Sheet, document: &Document) {
     sheet.y += 4.0;
     sum(sheet, &format!("Total {currency}"), &money(totals.gross, document), STRONG);
     if totals.paid.is_positive() {
-        sum(sheet, "Paid in advance", &format!("−{}", money(totals.paid, document)), BODY);
+        let words = match document.kind {
+            DocumentKind::Receipt | DocumentKind::PrepaymentInvoice => "Paid",
+            _ => "Paid in advance",
+        };
+        sum(sheet, words, &format!("−{}", money(totals.paid, document)), BODY);
     }
     let words = match document.kind {
         DocumentKind::CreditNote => "Amount credited",

@@ -69,16 +69,14 @@ fn print(document: &Document, name: &str, xml: Option<Vec<u8>>) -> Result<Vec<u8
     let settings = SerializeSettings { configuration, ..SerializeSettings::default() };
     let mut pdf = Pdf::new_with(settings);
     let issued = moment(document.issue_date);
+    // The metadata are XML, which cannot hold every character.
+    let [seller, buyer] = [&document.seller, &document.buyer]
+        .map(|party| einvoice::text(&party.legal_name).unwrap_or_default());
     pdf.set_metadata(
         Metadata::new()
             .title(format!("{} {name}", title(document.kind)))
-            .description(format!(
-                "{} {name} of {} for {}",
-                title(document.kind),
-                document.seller.legal_name,
-                document.buyer.legal_name
-            ))
-            .authors(vec![document.seller.legal_name.clone()])
+            .description(format!("{} {name} of {seller} for {buyer}", title(document.kind)))
+            .authors(vec![seller.clone()])
             .creator("Tollgate".to_owned())
             .producer("Tollgate".to_owned())
             .language("en".to_owned())

@@ -57,6 +57,7 @@ fn names_print_in_any_script_and_long_ones_wrap() {
          लिमिटेड · Ελληνική ΑΕ · ООО «Ромашка» · 한국 예시 주식회사 · Công ty Ví dụ · \u{1f980}"
             .to_owned();
     document.buyer.address.line_1 = "W".repeat(200);
+    document.seller.legal_name = "Gateway\u{0}\u{b}\u{fffe} <&> \u{202e}Ltd".to_owned();
     document.notes.push("ا".repeat(3_000));
     let pdf = write(&document, "CN-2026-000001").unwrap();
     samples::keep("scripts.pdf", &pdf);

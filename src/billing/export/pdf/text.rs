@@ -226,6 +226,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::print_stderr, reason = "a test tells what it could not look at")]
     fn right_to_left_parts_stand_in_visual_order() {
         if fonts::face_for('ש', Weight::Regular).is_none() {
             assert!(std::env::var_os("CI").is_none(), "no font has Hebrew");
