@@ -21,8 +21,8 @@ use crate::{
         export::{
             ExportError, Format, Rendered,
             archive::{Archive, Selection},
+            aside::rendered,
             register::{Register, Span},
-            render,
         },
     },
     database::reports::ReportPool,
@@ -152,12 +152,8 @@ async fn find(reports: &ReportPool, caller: &Caller, name: &str) -> Result<Froze
 
 /// Rendered as a whole before the first byte leaves, so that a refusal comes instead of a file.
 async fn one(frozen: Frozen, format: Format) -> Result<Export, Status> {
-    // Printing takes milliseconds of a core, which other calls must not wait for.
-    let rendered = tokio::task::spawn_blocking(move || render(&frozen, format)).await;
-    let rendered = rendered.map_err(|error| {
-        refused(ExportError::Unwritten { what: "document", cause: error.to_string() })
-    })?;
-    let Rendered { bytes, file_name, content_type } = rendered.map_err(refused)?;
+    let rendered = rendered(frozen, format).await.map_err(refused)?;
+    let Rendered { bytes, file_name, content_type } = rendered;
     Ok(pieces(file_name, content_type, Box::pin(stream::iter([Ok(bytes)]))))
 }
 

@@ -18,7 +18,9 @@ use zip::{
 };
 
 use super::{
-    ExportError, Format, defused, is_tax_document, name_of,
+    ExportError, Format,
+    aside::aside,
+    defused, is_tax_document, name_of,
     register::{Register, Span},
     render, store,
 };
@@ -124,14 +126,11 @@ impl Archive {
             Step::Documents => {
                 let Some(frozen) = self.queue.pop_front() else { return Ok(None) };
                 let format = self.format;
-                // Printing takes milliseconds of a core, which calls must not wait for.
-                let pack = tokio::task::spawn_blocking(move || {
+                let pack = aside(move || {
                     pack.document(&frozen, format)?;
-                    Ok::<_, ExportError>(pack)
+                    Ok(pack)
                 });
-                let pack =
-                    pack.await.map_err(|error| ExportError::unwritten("archive", error))??;
-                self.pack = Some(pack);
+                self.pack = Some(pack.await?);
             }
             Step::Register => {
                 let Selection { period, account } = self.selection;
@@ -222,23 +221,13 @@ mod tests {
     use std::io::{Cursor, Read as _};
 
     use super::*;
-    use crate::billing::{document::Document, export::samples};
-
-    fn frozen(document: Document) -> Frozen {
-        Frozen {
-            id: CauseId("019a0000-0000-7000-8000-000000000002".parse().unwrap()),
-            period: "2026-10-01".parse().unwrap(),
-            content: serde_json::to_string(&document).unwrap(),
-            document,
-            frozen_at: chrono::DateTime::UNIX_EPOCH,
-        }
-    }
+    use crate::billing::export::samples;
 
     fn packed(format: Format) -> Vec<u8> {
         let mut pack = Pack::new();
         let mut bytes = Vec::new();
         for document in [samples::invoice(), samples::receipt()] {
-            pack.document(&frozen(document), format).unwrap();
+            pack.document(&samples::frozen(document), format).unwrap();
             bytes.extend(pack.done.take());
         }
         pack.what_was_left_out("2026-10-01".parse().unwrap()).unwrap();

@@ -5,9 +5,11 @@
 //! PDF come from one mapping ([`einvoice`]) to EN 16931 and are checked against its rules before they
 //! leave. A PDF's bytes also depend on the fonts at hand, see [`pdf`].
 //!
-//! [`register`] lists numbered documents, and [`archive`] packs a month's into one file.
+//! [`register`] lists numbered documents, and [`archive`] packs a month's into one file. A server prints
+//! by way of [`aside`].
 
 pub mod archive;
+pub mod aside;
 mod csv;
 mod einvoice;
 pub mod pdf;
@@ -215,4 +217,33 @@ fn defused(text: &str) -> String {
         return format!("'{text}");
     }
     text.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use sha2::{Digest as _, Sha256};
+
+    use super::*;
+
+    /// A change here changes what was issued: customers who have exported a document before get other
+    /// bytes from then on. Let it be on purpose, and say so in the changelog.
+    #[test]
+    fn an_invoice_has_the_bytes_that_it_had() {
+        let frozen = samples::frozen(samples::invoice());
+        let digests = [Format::Pdf, Format::Ubl, Format::Cii, Format::Csv].map(|format| {
+            let file = render(&frozen, format).unwrap();
+            let digest = Sha256::digest(&file.bytes);
+            let start: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+            format!("{} {start}", file.file_name)
+        });
+        assert_eq!(
+            digests,
+            [
+                "INV-2026-000001.pdf bed7c9b67518f840",
+                "INV-2026-000001.ubl.xml c5cfd8a70ab60323",
+                "INV-2026-000001.cii.xml 24ba55b06d44999f",
+                "INV-2026-000001.csv 71ed3461874f1040",
+            ]
+        );
+    }
 }

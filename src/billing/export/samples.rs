@@ -4,11 +4,14 @@ use rust_decimal::Decimal;
 
 use crate::{
     accounts::contract::Address,
-    billing::document::{
-        Allowance, AllowanceKind, Days, Document, DocumentKind, Line, LineClass, Party, Reference,
-        Remittance, TaxCategory, TaxSubtotal, Totals,
+    billing::{
+        document::{
+            Allowance, AllowanceKind, Days, Document, DocumentKind, Line, LineClass, Party,
+            Reference, Remittance, TaxCategory, TaxSubtotal, Totals,
+        },
+        documents::Frozen,
     },
-    ids::{AccountId, PriceVersionId},
+    ids::{AccountId, CauseId, PriceVersionId},
     money::Amount,
 };
 
@@ -53,6 +56,17 @@ fn line(position: u32, class: LineClass, quantity: i64, price: &str, net: &str) 
         discount_percent: Some("12.5".parse().unwrap()).filter(|_| class == LineClass::Input),
         net: amount(net),
         tax: TaxCategory::Standard { rate_percent: Decimal::from(19) },
+    }
+}
+
+/// The document as it would be kept.
+pub(super) fn frozen(document: Document) -> Frozen {
+    Frozen {
+        id: CauseId("019a0000-0000-7000-8000-000000000002".parse().unwrap()),
+        period: "2026-10-01".parse().unwrap(),
+        content: serde_json::to_string(&document).unwrap(),
+        document,
+        frozen_at: chrono::DateTime::UNIX_EPOCH,
     }
 }
 

@@ -15,9 +15,12 @@ use tonic::{Code, Status};
 use super::{
     Customer, close, customer, documents, german, month, name, noon, set_tax_rate, work, world,
 };
-use crate::harness::{
-    server::refusal,
-    world::{World, top_up, usd},
+use crate::{
+    cli::Shell,
+    harness::{
+        server::refusal,
+        world::{World, top_up, usd},
+    },
 };
 
 /// A file as it came.
@@ -227,4 +230,34 @@ async fn a_tenant_exports_its_own_documents_alone() {
     let pdf = ExportFormat::Pdf.into();
     let refused = export_of(&tenant, period(&month), "umbrella", pdf).await.err().unwrap();
     assert_eq!(refused.code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn the_command_line_writes_files_and_replaces_none_unasked() {
+    let (world, ..) = a_month().await;
+    let shell = Shell::of(&world.server);
+    let directory = tempfile::tempdir().unwrap();
+    let number = documents(&world.client, "acme").await[0].number.clone();
+    let file = directory.path().join("invoice.pdf");
+    let to = file.to_str().unwrap();
+    let pdf = ["invoice", "export", &number, "--format", "pdf", "--to", to];
+    assert_eq!(shell.run(&pdf).await.code, 0);
+    let first = std::fs::read(&file).unwrap();
+    assert!(first.starts_with(b"%PDF-1.7"));
+
+    let again = shell.run(&pdf).await;
+    assert!(again.code == 1 && again.err.contains("--force"), "{again:?}");
+    std::fs::write(&file, "another").unwrap();
+    let forced = shell.run(&[pdf.as_slice(), &["--force"]].concat()).await;
+    assert_eq!(forced.code, 0, "{forced:?}");
+    assert!(std::fs::read(&file).unwrap() == first);
+
+    let out = shell.run(&["invoice", "export", &number, "--format", "ubl", "--to", "-"]).await;
+    assert!(out.out.starts_with("<?xml"), "{out:?}");
+    let register = shell.run(&["invoice", "export", "--period", "2026-1", "--register"]).await;
+    assert!(register.code == 64 && register.err.contains("period"), "{register:?}");
+    let nothing = shell.run(&["invoice", "export"]).await;
+    assert!(nothing.code == 64 && nothing.err.contains("--period"), "{nothing:?}");
+    let left = std::fs::read_dir(directory.path()).unwrap().count();
+    assert_eq!(left, 1, "nothing but the file");
 }

@@ -1,9 +1,9 @@
 //! What stands where: the head with both parties, the lines, the sums, how to pay, what else is said.
 
 use crate::billing::{
-    document::{Document, DocumentKind, Party, Remittance},
+    document::{Document, DocumentKind, Party, Remittance, TaxCategory},
     export::pdf::{
-        figures::{account_number, money, span, tax},
+        figures::{account_number, money, span},
         fonts::Weight,
         sheet::{Ink, MARGIN, RIGHT, Sheet, Style},
         table, title,
@@ -106,6 +106,8 @@ fn facts(document: &Document, name: &str) -> [(&'static str, String); 9] {
         .iter()
         .map(|one| format!("{} of {}", one.number, one.issue_date))
         .collect();
+    let reference = Some(&document.buyer_reference).filter(|one| **one != document.account_handle);
+    let reference = reference.cloned().unwrap_or_default();
     let number = if document.number.is_some() { "Number" } else { "Statement" };
     [
         (number, name.to_owned()),
@@ -114,7 +116,7 @@ fn facts(document: &Document, name: &str) -> [(&'static str, String); 9] {
         ("Service period", document.service_period.map(span).unwrap_or_default()),
         ("Account", document.account_handle.clone()),
         ("Purchase order", document.purchase_order.clone()),
-        ("Your reference", document.buyer_reference.clone()),
+        ("Your reference", reference),
         ("Cost centre", document.cost_centre.clone()),
         ("Refers to", preceding.join("\n")),
     ]
@@ -135,6 +137,16 @@ fn sum(sheet: &mut Sheet, words: &str, figure: &str, style: Style) {
     sheet.y += 2.0;
 }
 
+/// What a tax's sum is called.
+fn taxed(tax: &TaxCategory, taxable: &str) -> String {
+    match tax {
+        TaxCategory::OutsideScope => format!("No tax on {taxable}"),
+        TaxCategory::ReverseCharge => format!("Tax (reverse charge) on {taxable}"),
+        TaxCategory::Exempt => format!("Tax (exempt) on {taxable}"),
+        _ => format!("Tax {} on {taxable}", super::figures::tax(tax)),
+    }
+}
+
 fn sums(sheet: &mut Sheet, document: &Document) {
     let totals = &document.totals;
     let currency = document.currency.code();
@@ -152,7 +164,7 @@ fn sums(sheet: &mut Sheet, document: &Document) {
         sum(sheet, "Net", &money(totals.net, document), BODY);
     }
     for subtotal in &document.taxes {
-        let words = format!("Tax {} on {}", tax(&subtotal.tax), money(subtotal.taxable, document));
+        let words = taxed(&subtotal.tax, &money(subtotal.taxable, document));
         sum(sheet, &words, &money(subtotal.amount, document), BODY);
     }
     sheet.rule(SUMS, RIGHT, sheet.y, 0.5, Ink::Grey);

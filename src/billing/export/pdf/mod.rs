@@ -2,7 +2,8 @@
 //!
 //! The same document gives the same bytes on machines with the same fonts: Latin, Greek and Cyrillic
 //! are printed with the font that is built in, other scripts with those of the machine, so there the
-//! bytes follow the installed packages ([`fonts`]). What is printed and the XML inside do not.
+//! bytes follow the installed packages ([`fonts`]). What is printed and the XML inside do not. A test
+//! holds the bytes of an invoice, so that a new version of a library cannot change them unnoticed.
 //!
 //! Lengths are points in floats. No amount of money is one: they come as decimals and leave as text.
 #![expect(clippy::float_arithmetic, reason = "places on paper, not money")]
