@@ -68,8 +68,9 @@ pub(super) async fn insert(
     Ok(())
 }
 
+/// A document as its row has it.
 #[derive(FromRow)]
-struct FrozenRow {
+pub(crate) struct FrozenRow {
     document_id: CauseId,
     period: NaiveDate,
     content: String,
@@ -77,7 +78,7 @@ struct FrozenRow {
 }
 
 impl FrozenRow {
-    fn frozen(self) -> Result<Frozen, BillingError> {
+    pub(crate) fn frozen(self) -> Result<Frozen, BillingError> {
         let document = serde_json::from_str(&self.content).map_err(|error| {
             BillingError::Inconsistent(format!("document {}: {error}", self.document_id))
         })?;

@@ -1,6 +1,6 @@
 //! Reading documents for exports, a page at a time.
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::NaiveDate;
 use sqlx::{FromRow, PgConnection};
 
 use super::{
@@ -8,7 +8,10 @@ use super::{
     register::{Entry, Span},
 };
 use crate::{
-    billing::{documents::Frozen, error::BillingError},
+    billing::{
+        documents::{Frozen, store::FrozenRow},
+        error::BillingError,
+    },
     ids::{AccountId, CauseId},
 };
 
@@ -16,14 +19,6 @@ use crate::{
 const PAGE: i64 = 50;
 /// Rows of a register read at once.
 pub(super) const REGISTER_PAGE: i64 = 500;
-
-#[derive(FromRow)]
-struct FrozenRow {
-    document_id: CauseId,
-    period: NaiveDate,
-    content: String,
-    frozen_at: DateTime<Utc>,
-}
 
 // Ids rise with the time of freezing, so what is frozen meanwhile comes last.
 const PERIOD: &str = "
@@ -48,20 +43,7 @@ pub(super) async fn next_documents(
         .bind(PAGE)
         .fetch_all(connection)
         .await?;
-    rows.into_iter()
-        .map(|row| {
-            let document = serde_json::from_str(&row.content).map_err(|error| {
-                BillingError::Inconsistent(format!("document {}: {error}", row.document_id))
-            })?;
-            Ok(Frozen {
-                id: row.document_id,
-                period: row.period,
-                document,
-                content: row.content,
-                frozen_at: row.frozen_at,
-            })
-        })
-        .collect()
+    rows.into_iter().map(FrozenRow::frozen).collect()
 }
 
 #[derive(FromRow)]

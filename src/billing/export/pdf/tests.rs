@@ -53,8 +53,8 @@ fn a_receipt_has_no_xml_and_neither_has_an_invoice_that_breaks_a_rule() {
 fn names_print_in_any_script_and_long_ones_wrap() {
     let mut document = samples::credit_note();
     document.buyer.legal_name =
-        "株式会社例示ゲートウェイ · شركة المثال للتجارة 42 · חברת הדוגמה בע\"מ · บริษัทตัวอย่างจำกัด · उदाहरण प्राइवेट \
-         लिमिटेड · Ελληνική ΑΕ · ООО «Ромашка» · 한국 예시 주식회사 · Công ty Ví dụ · \u{1f980}"
+        "株式会社例示ゲートウェイ（東京）\nشركة المثال للتجارة 42\nחברת הדוגמה בע\"מ\nบริษัทตัวอย่างจำกัด\n\
+         उदाहरण प्राइवेट लिमिटेड\nΕλληνική ΑΕ · ООО «Ромашка»\n한국 예시 주식회사 · Công ty Ví dụ · \u{1f980}"
             .to_owned();
     document.buyer.address.line_1 = "W".repeat(200);
     document.seller.legal_name = "Gateway\u{0}\u{b}\u{fffe} <&> \u{202e}Ltd".to_owned();

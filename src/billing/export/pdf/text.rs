@@ -30,6 +30,7 @@ pub(super) struct ShapedLine {
 pub(super) fn shape(text: &str, size: f32, weight: Weight) -> ShapedLine {
     let text: String = text
         .chars()
+        .filter(|c| !is_override(*c))
         .take(LONGEST)
         .map(|c| if c.is_control() || c == '\u{2028}' || c == '\u{2029}' { ' ' } else { c })
         .collect();
@@ -91,8 +92,13 @@ fn by_font(text: &str, weight: Weight) -> Vec<(&'static Face, String)> {
 /// Joiners, direction marks and variation selectors have no glyph of their own.
 const fn is_invisible(c: char) -> bool {
     matches!(c,
-        '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+        '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{206f}'
         | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ad}')
+}
+
+/// Marks that turn the order of what follows, by which a name could pass for another one.
+const fn is_override(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn shape_piece(face: &'static Face, text: String, is_rtl: bool) -> Piece {
@@ -223,6 +229,13 @@ mod tests {
                 assert!(piece.glyphs.iter().all(|glyph| glyph.glyph_id.to_u32() != 0), "{name}");
             }
         }
+    }
+
+    #[test]
+    fn a_name_cannot_turn_the_order_of_letters() {
+        let line = shape("Gateway \u{202e}dtL", 10.0, Weight::Regular);
+        let texts: String = line.pieces.iter().map(|(_, piece)| piece.text.as_str()).collect();
+        assert_eq!(texts, "Gateway dtL");
     }
 
     #[test]
