@@ -50,7 +50,7 @@ pub struct Archive {
     /// Read and not written yet.
     queue: VecDeque<Frozen>,
     after: Option<CauseId>,
-    pack: Option<Pack>,
+    pack: Option<Box<Pack>>,
     step: Step,
 }
 
@@ -101,7 +101,7 @@ impl Archive {
             format,
             queue: VecDeque::new(),
             after: None,
-            pack: Some(Pack::new()),
+            pack: Some(Box::new(Pack::new())),
             step: Step::Documents,
         }
     }

@@ -233,8 +233,8 @@ mod tests {
         let digests = [Format::Pdf, Format::Ubl, Format::Cii, Format::Csv].map(|format| {
             let file = render(&frozen, format).unwrap();
             let digest = Sha256::digest(&file.bytes);
-            let start: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-            format!("{} {start}", file.file_name)
+            let start = u64::from_be_bytes(digest[..8].try_into().unwrap());
+            format!("{} {start:016x}", file.file_name)
         });
         assert_eq!(
             digests,
