@@ -239,7 +239,7 @@ mod tests {
         assert_eq!(
             digests,
             [
-                "INV-2026-000001.pdf bed7c9b67518f840",
+                "INV-2026-000001.pdf fd7b11d93354b7eb",
                 "INV-2026-000001.ubl.xml c5cfd8a70ab60323",
                 "INV-2026-000001.cii.xml 24ba55b06d44999f",
                 "INV-2026-000001.csv 71ed3461874f1040",

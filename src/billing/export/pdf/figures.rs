@@ -54,7 +54,7 @@ pub(super) fn account_number(number: &str) -> String {
 }
 
 fn grouped(number: &str) -> String {
-    let (sign, digits) = number.strip_prefix('-').map_or(("", number), |digits| ("−", digits));
+    let (sign, digits) = number.strip_prefix('-').map_or(("", number), |digits| ("-", digits));
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     let mut text = sign.to_owned();
     for (index, digit) in whole.chars().enumerate() {
@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn thousands_stand_apart() {
         for (plain, shown) in
-            [("0.35", "0.35"), ("1000", "1,000"), ("-1234567.80", "−1,234,567.80"), ("999", "999")]
+            [("0.35", "0.35"), ("1000", "1,000"), ("-1234567.80", "-1,234,567.80"), ("999", "999")]
         {
             assert_eq!(grouped(plain), shown);
         }

@@ -157,7 +157,7 @@ fn sums(sheet: &mut Sheet, document: &Document) {
     sheet.y += 6.0;
     sum(sheet, "Sum of lines", &money(totals.lines, document), BODY);
     for allowance in &document.allowances {
-        let figure = format!("−{}", money(allowance.amount, document));
+        let figure = format!("-{}", money(allowance.amount, document));
         sum(sheet, &allowance.reason, &figure, BODY);
     }
     if !document.allowances.is_empty() {
@@ -175,7 +175,7 @@ fn sums(sheet: &mut Sheet, document: &Document) {
             DocumentKind::Receipt | DocumentKind::PrepaymentInvoice => "Paid",
             _ => "Paid in advance",
         };
-        sum(sheet, words, &format!("−{}", money(totals.paid, document)), BODY);
+        sum(sheet, words, &format!("-{}", money(totals.paid, document)), BODY);
     }
     let words = match document.kind {
         DocumentKind::CreditNote => "Amount credited",
