@@ -29,7 +29,7 @@ fn an_invoice_is_printed_on_one_page_with_its_xml_inside() {
     }
     assert_eq!(pdf, write(&document, "INV-2026-000001").unwrap(), "the same bytes each time");
     let text = String::from_utf8_lossy(&pdf);
-    for name in text.split("+").skip(1).filter(|rest| rest.starts_with("Noto")) {
+    for name in text.split('+').skip(1).filter(|rest| rest.starts_with("Noto")) {
         // Not a font of the machine, on which the bytes would depend.
         assert!(name.starts_with("NotoSans-Regular") || name.starts_with("NotoSans-Bold"));
     }
