@@ -249,10 +249,46 @@ fn an_sla_credit_beyond_what_is_unbilled_becomes_credits() {
     let assembled = scene.assemble().unwrap();
     let document = assembled.document.unwrap();
     assert_eq!(document.totals.due, Amount::ZERO);
+    let off: Vec<_> = document.allowances.iter().map(|one| (one.kind, one.amount)).collect();
+    let (credits, missed) = (AllowanceKind::PrepaidCredits, AllowanceKind::ServiceLevelCredit);
+    assert_eq!(off, [(credits, amount("5")), (missed, amount("5"))]);
     assert_eq!(
         written(&Posting::closing(&assembled.parts)),
-        ["4900→1100 4", "4900→2000 1", "5900→1100 0.004"]
+        ["4900→1100 4.004", "4900→2000 0.996"]
     );
+}
+
+#[test]
+fn a_month_that_is_credited_whole_asks_for_nothing() {
+    let mut scene = Scene::new(PaymentTerms::Net30, "19");
+    scene.usage = vec![used(1, 10_006_000, "10.006")];
+    scene.funding.unbilled = amount("10.006");
+    scene.sla = Some(SlaCredit { amount: amount("10.01"), reason: "90%".to_owned() });
+    let assembled = scene.assemble().unwrap();
+    let totals = assembled.document.unwrap().totals;
+    assert_eq!(
+        (totals.allowances, totals.tax, totals.due),
+        (amount("10.01"), Amount::ZERO, Amount::ZERO)
+    );
+    assert_eq!(
+        written(&Posting::closing(&assembled.parts)),
+        ["4900→1100 10.006", "4900→2000 0.004"]
+    );
+}
+
+#[test]
+fn taxed_credits_that_an_sla_credit_gives_back_stay_taxed() {
+    let mut scene = Scene::new(PaymentTerms::Prepaid, "19");
+    scene.usage = vec![used(1, 40_000_000, "40")];
+    scene.funding.prepaid = amount("40");
+    scene.taxed_credits = amount("100");
+    scene.sla = Some(SlaCredit { amount: amount("10"), reason: "98%".to_owned() });
+    let assembled = scene.assemble().unwrap();
+    assert_eq!(assembled.taxed_credits_used, amount("30"));
+    let document = assembled.document.unwrap();
+    assert_eq!((document.totals.tax, document.totals.due), (Amount::ZERO, Amount::ZERO));
+    assert!(document.notes.iter().any(|note| note.contains("10 USD")), "{:?}", document.notes);
+    assert_eq!(written(&Posting::closing(&assembled.parts)), ["4900→2000 10"]);
 }
 
 #[test]
