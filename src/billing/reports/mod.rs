@@ -36,7 +36,8 @@ pub async fn deferred_revenue(
 ) -> Result<BTreeMap<(Deferred, String), RollForward>, LedgerError> {
     let mut snapshot = snapshot(reports, LIMIT_SECONDS).await?;
     let mut rolls = BTreeMap::<_, RollForward>::new();
-    for moved in store::moved(&mut snapshot, period).await.map_err(bounded)? {
+    let lines = [Deferred::Paid.line(), Deferred::Promotional.line()];
+    for moved in store::moved(&mut snapshot, period, &lines).await.map_err(bounded)? {
         let kind = deferred::kind(&moved.kind)?;
         for deferred in [Deferred::Paid, Deferred::Promotional] {
             let code = deferred.line().code();

@@ -146,7 +146,8 @@ pub async fn revenue(
     let mut snapshot = snapshot(reports, LIMIT_SECONDS).await?;
     let rows = store::earned(&mut snapshot, period).await.map_err(bounded)?;
     let mut report = RevenueReport::default();
-    for moved in store::moved_within(&mut snapshot, period).await.map_err(bounded)? {
+    let lines = [Line::Revenue, Line::SlaCredits, Line::PromotionalDiscount];
+    for moved in store::moved_within(&mut snapshot, period, &lines).await.map_err(bounded)? {
         report.totals.entry(moved.currency.clone()).or_default().enter(&moved);
     }
     let models = rows.into_iter().map(|row| ModelRevenue {

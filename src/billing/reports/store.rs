@@ -4,7 +4,7 @@ use chrono::NaiveDate;
 use rust_decimal::Decimal;
 use sqlx::{FromRow, PgConnection, types::Json};
 
-use crate::billing::document::TaxCategory;
+use crate::{billing::document::TaxCategory, ledger::chart::Line};
 
 /// What moved between two codes by one kind of business: before a period, and in it.
 #[derive(Debug, FromRow)]
@@ -22,30 +22,39 @@ const MOVED: &str = "
            coalesce(sum(amount) FILTER (WHERE period < $1), 0) AS before,
            coalesce(sum(amount) FILTER (WHERE period = $1), 0) AS within
     FROM transfers
-    WHERE period <= $1
+    WHERE period <= $1 AND (left(debit, 4) = ANY($2) OR left(credit, 4) = ANY($2))
     GROUP BY 1, 2, 3, 4
     ORDER BY 1, 2, 3, 4";
 
+/// What moved on these lines up to a period's end.
 pub(super) async fn moved(
     connection: &mut PgConnection,
     period: NaiveDate,
+    lines: &[Line],
 ) -> sqlx::Result<Vec<Moved>> {
-    sqlx::query_as(MOVED).persistent(false).bind(period).fetch_all(connection).await
+    let query = sqlx::query_as(MOVED).persistent(false).bind(period).bind(codes(lines));
+    query.fetch_all(connection).await
+}
+
+fn codes(lines: &[Line]) -> Vec<&'static str> {
+    lines.iter().map(|line| line.code()).collect()
 }
 
 const MOVED_WITHIN: &str = "
     SELECT currency, kind, debit, credit, 0::numeric AS before, sum(amount) AS within
     FROM transfers
-    WHERE period = $1
+    WHERE period = $1 AND (left(debit, 4) = ANY($2) OR left(credit, 4) = ANY($2))
     GROUP BY 1, 2, 3, 4
     ORDER BY 1, 2, 3, 4";
 
-/// What moved in a period, whatever there was before.
+/// What moved on these lines in a period, whatever there was before.
 pub(super) async fn moved_within(
     connection: &mut PgConnection,
     period: NaiveDate,
+    lines: &[Line],
 ) -> sqlx::Result<Vec<Moved>> {
-    sqlx::query_as(MOVED_WITHIN).persistent(false).bind(period).fetch_all(connection).await
+    let query = sqlx::query_as(MOVED_WITHIN).persistent(false).bind(period).bind(codes(lines));
+    query.fetch_all(connection).await
 }
 
 /// What one model earned.

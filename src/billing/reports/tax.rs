@@ -93,7 +93,8 @@ pub fn jurisdiction_of(code: &str) -> &str {
 pub async fn taxes(reports: &ReportPool, period: NaiveDate) -> Result<TaxSummary, LedgerError> {
     let mut snapshot = snapshot(reports, LIMIT_SECONDS).await?;
     let mut summary = TaxSummary::default();
-    for moved in store::moved(&mut snapshot, period).await.map_err(bounded)? {
+    let lines = [Line::TaxPayable];
+    for moved in store::moved(&mut snapshot, period, &lines).await.map_err(bounded)? {
         summary.enter(moved);
     }
     for sold in store::taxed_sales(&mut snapshot, period).await.map_err(bounded)? {

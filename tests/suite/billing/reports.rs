@@ -113,8 +113,8 @@ async fn revenue_is_by_model_and_its_margin_of_what_has_a_known_cost() {
     assert_eq!(decimal(plain.revenue.as_ref()) + decimal(plain.reversed.as_ref()), dec("10"));
     assert_eq!((plain.costed_requests, &plain.cost, &plain.margin), (0, &None, &None));
 
-    // A reversal is of the month it was posted in, here this one.
-    let request = GetRevenueRequest { period: name(month(0)) };
+    // A reversal is of the month it was posted in.
+    let request = GetRevenueRequest { period: name(chrono::Utc::now().date_naive()) };
     let this = client.billing().get_revenue(request).await.unwrap().into_inner();
     let reversed = |models: &[ModelRevenue]| {
         models.iter().map(|model| decimal(model.reversed.as_ref())).sum::<rust_decimal::Decimal>()
@@ -398,11 +398,11 @@ async fn the_command_line_shows_each_report() {
     let margin = table(&["margin", "--output", "csv"]).await;
     assert!(margin.contains("test/costed,1,10,USD,1,10,USD,5,USD,5,USD,50"), "{margin}");
     let sla = table(&["sla", "acme"]).await;
-    for part in ["99.", "provider", "timeout", "failure", "$1.00"] {
-        assert!(part == "provider" || sla.contains(part), "{part} is not in\n{sla}");
+    for part in ["99.", "timeout", "failure", "$1.00"] {
+        assert!(sla.contains(part), "{part} is not in\n{sla}");
     }
     let json = shell.json(&["report", "sla", "acme", "--period", &period]).await;
-    assert_eq!(json["report"][0]["credit_percent"], "10", "{json}");
+    assert_eq!(json["report"]["credit_percent"], "10", "{json}");
     assert_eq!(json["intervals"].as_array().unwrap().len(), 10);
     let json = shell.json(&["report", "tax", "--period", &period]).await;
     assert_eq!(json["sales"][0]["tax"]["amount"], "3.61", "{json}");
