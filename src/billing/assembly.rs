@@ -93,6 +93,8 @@ pub struct SlaCredit {
     pub amount: Amount,
     /// What was missed, in words.
     pub reason: String,
+    /// How often and when, in words.
+    pub evidence: String,
 }
 
 /// All that a month's document is made of.
@@ -518,10 +520,13 @@ fn notes(month: &Month<'_>, settled: &Settled) -> Vec<String> {
             settled.paid, month.account.currency
         ));
     }
-    if let Some(sla) = month.sla.filter(|_| settled.sla_credits.is_positive()) {
+    if let Some(sla) = month.sla {
+        notes.push(format!("{}. {}", sla.reason, sla.evidence));
+    }
+    if settled.sla_credits.is_positive() {
         notes.push(format!(
-            "{} {} of the service level credit was added to the account's credits. {}.",
-            settled.sla_credits, month.account.currency, sla.reason
+            "{} {} of the credit for it was added to the account's credits.",
+            settled.sla_credits, month.account.currency
         ));
     }
     if month.usage.iter().any(|usage| usage.month != month.period) {

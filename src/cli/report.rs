@@ -88,7 +88,9 @@ pub(super) async fn run(command: ReportCommand, session: &Session) -> Result<(),
     match command {
         ReportCommand::Revenue(Month { period }) => {
             let report = billing.get_revenue(GetRevenueRequest { period }).await?.into_inner();
-            session.output.show_all(&[revenue(report.models), revenue_totals(report.totals)])
+            let agrees = report.totals.iter().all(|total| total.agrees);
+            session.output.show_all(&[revenue(report.models), revenue_totals(report.totals)])?;
+            tell_unless(agrees, "usage and the ledger do not agree", session)
         }
         ReportCommand::Margin(Month { period }) => {
             let report = billing.get_revenue(GetRevenueRequest { period }).await?.into_inner();
@@ -104,12 +106,19 @@ pub(super) async fn run(command: ReportCommand, session: &Session) -> Result<(),
             let report = report.into_inner();
             let agrees = report.agrees;
             session.output.show_all(&taxes(report))?;
-            if agrees { Ok(()) } else { session.output.warn("documents and ledger do not agree") }
+            tell_unless(agrees, "documents and the ledger do not agree", session)
         }
         ReportCommand::Sla { account, month, limit } => {
             sla(&mut billing, &account, &month.period, &limit, session).await
         }
     }
+}
+
+fn tell_unless(agrees: bool, warning: &str, session: &Session) -> Result<(), CliError> {
+    if agrees {
+        return Ok(());
+    }
+    session.output.warn(&format!("{warning}; `tollgate ledger verify` says where"))
 }
 
 fn revenue(models: Vec<ModelRevenue>) -> Table {

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use chrono::{Datelike as _, NaiveDate};
 use sqlx::PgConnection;
 
-use super::{SlaReport, is_covered, report_on};
+use super::{SlaReport, availability::BadInterval, is_covered, report_on};
 use crate::{
     accounts::account::Account,
     billing::{
@@ -57,16 +57,18 @@ pub(crate) async fn on_lines(
     period: NaiveDate,
     lines: &[Line],
 ) -> Result<Option<SlaCredit>, LedgerError> {
-    let (mut amount, mut reasons) = (Amount::ZERO, Vec::new());
+    let (mut amount, mut reasons, mut evidence) = (Amount::ZERO, Vec::new(), Vec::new());
     for (month, charges) in covered_charges(lines) {
         let report = report_on(connection, account, currency, month, Some(period)).await?;
         let credit = report.credit_on(charges);
         if credit.is_positive() {
             amount = amount.saturating_add(credit);
             reasons.push(reason(&report, charges));
+            evidence.push(evidence_of(&report));
         }
     }
-    Ok(amount.is_positive().then(|| SlaCredit { amount, reason: reasons.join("; ") }))
+    let (reason, evidence) = (reasons.join("; "), evidence.join(" "));
+    Ok(amount.is_positive().then_some(SlaCredit { amount, reason, evidence }))
 }
 
 /// The net of the covered lines, by the month of the work.
@@ -75,8 +77,8 @@ fn covered_charges(lines: &[Line]) -> BTreeMap<NaiveDate, Amount> {
     for line in lines.iter().filter(|line| is_covered(&line.model) && line.net.is_positive()) {
         let first = line.service_days.and_then(|days| days.first.with_day(1));
         if let Some(month) = first {
-            let charged = charges.entry(month).or_default();
-            *charged = charged.saturating_add(line.net);
+            let sum = charges.entry(month).or_default();
+            *sum = sum.saturating_add(line.net);
         }
     }
     charges
@@ -88,5 +90,21 @@ fn reason(report: &SlaReport, charges: Amount) -> String {
     format!(
         "Pro availability of {availability_percent}% in {month}, below {missed:.1}%: \
          {credit_percent}% of {charges} {currency}"
+    )
+}
+
+/// What the document says of it; the report lists the intervals one by one.
+fn evidence_of(report: &SlaReport) -> String {
+    let SlaReport { requests, failures, evidence, .. } = report;
+    let begins = |bad: Option<&BadInterval>| {
+        bad.map(|bad| bad.begins.format("%Y-%m-%d %H:%MZ").to_string()).unwrap_or_default()
+    };
+    format!(
+        "{failures} of {requests} requests failed in {} intervals of five minutes, the first of which \
+         began at {} and the last at {}; the service level report of {} lists them.",
+        evidence.len(),
+        begins(evidence.first()),
+        begins(evidence.last()),
+        report.month.format("%Y-%m"),
     )
 }

@@ -102,6 +102,8 @@ async fn an_outage_comes_off_the_invoice_in_percent_of_the_discounted_pro_charge
     for part in ["below 99.0%", "25% of 8 USD", &name(month(1))] {
         assert!(allowance.reason.contains(part), "{}", allowance.reason);
     }
+    let evidence = "100 of 101 requests failed in 100 intervals";
+    assert!(shown.notes.iter().any(|note| note.contains(evidence)), "{:?}", shown.notes);
     assert_eq!(decimal(invoice.due.as_ref()), dec("22"));
     assert_eq!(credited(client, "acme").await, ["4900→1100 2"]);
     let balance = world.balance("acme").await;
