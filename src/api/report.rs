@@ -170,13 +170,13 @@ fn revenue_response(period: NaiveDate, report: &RevenueReport) -> proto::GetReve
         models: report.models.iter().map(model_revenue).collect(),
         totals: totals
             .iter()
-            .map(|(currency, total)| revenue_total(currency, total, report.agrees_in(currency)))
+            .map(|(currency, total)| revenue_total(currency, total, report))
             .collect(),
     }
 }
 
 fn model_revenue(model: &ModelRevenue) -> proto::ModelRevenue {
-    let sum = |amount| Some(sum(amount, &model.currency));
+    let (costed, sum) = (&model.costed, |amount| Some(sum(amount, &model.currency)));
     proto::ModelRevenue {
         model: model.model.clone(),
         requests: count(model.requests),
@@ -186,16 +186,20 @@ fn model_revenue(model: &ModelRevenue) -> proto::ModelRevenue {
         charged: sum(model.charged),
         reversed: sum(model.reversed),
         revenue: sum(model.revenue()),
-        costed_requests: count(model.costed_requests),
-        costed_revenue: sum(model.costed_revenue),
-        cost: model.cost.and_then(sum),
-        margin: model.margin().and_then(sum),
-        margin_percent: model.margin_percent().map(percent).unwrap_or_default(),
+        costed_requests: count(costed.requests),
+        costed_revenue: sum(costed.revenue),
+        cost: costed.cost.and_then(sum),
+        margin: costed.margin().and_then(sum),
+        margin_percent: costed.margin_percent().map(percent).unwrap_or_default(),
     }
 }
 
-fn revenue_total(currency: &str, total: &RevenueTotal, agrees: bool) -> proto::RevenueTotal {
-    let sum = |amount| Some(sum(amount, currency));
+fn revenue_total(
+    currency: &str,
+    total: &RevenueTotal,
+    report: &RevenueReport,
+) -> proto::RevenueTotal {
+    let (costed, sum) = (report.costed_in(currency), |amount| Some(sum(amount, currency)));
     proto::RevenueTotal {
         charged: sum(total.charged),
         reversed: sum(total.reversed),
@@ -203,7 +207,12 @@ fn revenue_total(currency: &str, total: &RevenueTotal, agrees: bool) -> proto::R
         sla_credits: sum(total.sla_credits),
         promotional_discounts: sum(total.promotional_discounts),
         net: sum(total.net()),
-        agrees,
+        agrees: report.agrees_in(currency),
+        costed_requests: count(costed.requests),
+        costed_revenue: sum(costed.revenue),
+        cost: costed.cost.and_then(sum),
+        margin: costed.margin().and_then(sum),
+        margin_percent: costed.margin_percent().map(percent).unwrap_or_default(),
     }
 }
 

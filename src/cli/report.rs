@@ -94,7 +94,7 @@ pub(super) async fn run(command: ReportCommand, session: &Session) -> Result<(),
         }
         ReportCommand::Margin(Month { period }) => {
             let report = billing.get_revenue(GetRevenueRequest { period }).await?.into_inner();
-            session.output.show(&margins(report.models))
+            session.output.show_all(&[margins(report.models), margin_totals(report.totals)])
         }
         ReportCommand::DeferredRevenue(Month { period }) => {
             let request = GetDeferredRevenueRequest { period };
@@ -184,7 +184,7 @@ fn margins(models: Vec<ModelRevenue>) -> Table {
         "margin",
         "margin_percent",
     ];
-    let mut table = Table::list("margins", &columns);
+    let mut table = Table::list("models", &columns);
     for model in models {
         table.row([
             text(model.model),
@@ -195,6 +195,21 @@ fn margins(models: Vec<ModelRevenue>) -> Table {
             money(model.cost),
             money(model.margin),
             decimal(model.margin_percent),
+        ]);
+    }
+    table
+}
+
+fn margin_totals(totals: Vec<RevenueTotal>) -> Table {
+    let columns = ["costed_requests", "costed_revenue", "cost", "margin", "margin_percent"];
+    let mut table = Table::list("totals", &columns);
+    for total in totals {
+        table.row([
+            Value::Count(total.costed_requests),
+            money(total.costed_revenue),
+            money(total.cost),
+            money(total.margin),
+            decimal(total.margin_percent),
         ]);
     }
     table
@@ -235,7 +250,7 @@ fn roll_forwards(credits: Vec<DeferredRevenue>) -> Table {
 
 fn taxes(report: GetTaxSummaryResponse) -> [Table; 2] {
     let columns = ["jurisdiction", "category", "rate_percent", "documents", "taxable", "tax"];
-    let mut sales = Table::list("sales", &columns);
+    let mut sales = Table::list("taxed_sales", &columns);
     for one in report.sales {
         sales.row([
             text(one.jurisdiction),
@@ -248,7 +263,7 @@ fn taxes(report: GetTaxSummaryResponse) -> [Table; 2] {
     }
     let columns =
         ["code", "opening", "charged", "taken_back", "relieved", "closing", "documented", "agrees"];
-    let mut accounts = Table::list("accounts", &columns);
+    let mut accounts = Table::list("tax_accounts", &columns);
     for one in report.accounts {
         accounts.row([
             text(one.code),
@@ -314,7 +329,7 @@ fn service_level(report: SlaReport) -> (Table, Table) {
 }
 
 fn bad_intervals(intervals: Vec<SlaInterval>) -> Table {
-    let mut table = Table::list("intervals", &["begins_at", "requests", "failures"]);
+    let mut table = Table::list("bad_intervals", &["begins_at", "requests", "failures"]);
     for interval in intervals {
         table.row([
             moment(interval.begins_at),

@@ -14,7 +14,7 @@ use rust_decimal::Decimal;
 
 pub use self::{
     deferred::{Column, Deferred, RollForward, column},
-    revenue::{ModelRevenue, RevenueReport, RevenueTotal, revenue},
+    revenue::{Costed, ModelRevenue, RevenueReport, RevenueTotal, revenue},
     tax::{TaxLine, TaxSummary, TaxedSales, jurisdiction_of, taxes},
 };
 use crate::{

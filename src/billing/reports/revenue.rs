@@ -37,12 +37,8 @@ pub struct ModelRevenue {
     pub charged: Decimal,
     /// What was taken back in the period, of events of any period.
     pub reversed: Decimal,
-    /// How many of the events have a known cost.
-    pub costed_requests: i64,
-    /// Their charges, less what was taken back of such events.
-    pub costed_revenue: Decimal,
-    /// What they cost ourselves; `None` where the cost of none is known.
-    pub cost: Option<Decimal>,
+    /// The part of it whose cost is known.
+    pub costed: Costed,
 }
 
 impl ModelRevenue {
@@ -51,18 +47,40 @@ impl ModelRevenue {
     pub fn revenue(&self) -> Decimal {
         self.charged - self.reversed
     }
+}
 
-    /// Revenue of known cost less that cost.
+/// Events of known cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Costed {
+    /// How many.
+    pub requests: i64,
+    /// Their charges, less what was taken back of such events.
+    pub revenue: Decimal,
+    /// What they cost ourselves; `None` where the cost of none is known.
+    pub cost: Option<Decimal>,
+}
+
+impl Costed {
+    /// The revenue less the cost.
     #[must_use]
     pub fn margin(&self) -> Option<Decimal> {
-        self.cost.map(|cost| self.costed_revenue - cost)
+        self.cost.map(|cost| self.revenue - cost)
     }
 
-    /// The margin in percent of the revenue it is of, rounded to 2 decimals; `None` without revenue.
+    /// The margin in percent of the revenue, rounded to 2 decimals; `None` without revenue.
     #[must_use]
     pub fn margin_percent(&self) -> Option<Decimal> {
-        let share = self.margin()?.checked_div(self.costed_revenue)?;
+        let share = self.margin()?.checked_div(self.revenue)?;
         Some(share.checked_mul(Decimal::ONE_HUNDRED)?.round_dp(2))
+    }
+
+    fn and(self, other: &Self) -> Self {
+        let cost = match (self.cost, other.cost) {
+            (Some(one), Some(another)) => Some(one + another),
+            (one, another) => one.or(another),
+        };
+        let requests = self.requests.saturating_add(other.requests);
+        Self { requests, revenue: self.revenue + other.revenue, cost }
     }
 }
 
@@ -133,6 +151,13 @@ impl RevenueReport {
         let ledger = self.totals.get(currency).copied().unwrap_or_default();
         events == ledger.charged - ledger.reversed
     }
+
+    /// What has a known cost in this currency, of all models.
+    #[must_use]
+    pub fn costed_in(&self, currency: &str) -> Costed {
+        let models = self.models.iter().filter(|model| model.currency == currency);
+        models.fold(Costed::default(), |sum, model| sum.and(&model.costed))
+    }
 }
 
 /// Revenue by model in the period that begins on this day.
@@ -159,9 +184,11 @@ pub async fn revenue(
         images: row.images,
         charged: row.charged,
         reversed: row.reversed,
-        costed_requests: row.costed_requests,
-        costed_revenue: row.costed_revenue,
-        cost: row.cost,
+        costed: Costed {
+            requests: row.costed_requests,
+            revenue: row.costed_revenue,
+            cost: row.cost,
+        },
     });
     report.models = models.collect();
     Ok(report)
@@ -173,26 +200,20 @@ mod tests {
 
     #[test]
     fn a_margin_is_of_the_revenue_whose_cost_is_known() {
-        let mut model = ModelRevenue {
-            model: "acme/parrot".to_owned(),
-            currency: "USD".to_owned(),
-            requests: 3,
-            input_tokens: 30,
-            output_tokens: 3,
-            images: 0,
-            charged: Decimal::from(10),
-            reversed: Decimal::ONE,
-            costed_requests: 2,
-            costed_revenue: Decimal::from(6),
-            cost: Some(Decimal::from(4)),
+        let costed = |requests, revenue: i64, cost: Option<i64>| Costed {
+            requests,
+            revenue: Decimal::from(revenue),
+            cost: cost.map(Decimal::from),
         };
-        assert_eq!(model.revenue(), Decimal::from(9));
+        let model = costed(2, 6, Some(4));
         assert_eq!(model.margin(), Some(Decimal::TWO));
         assert_eq!(model.margin_percent(), Some(Decimal::new(3_333, 2)));
-        model.costed_revenue = Decimal::ZERO;
-        assert_eq!(model.margin_percent(), None, "a cost without revenue has no share");
-        model.cost = None;
-        assert_eq!(model.margin(), None);
+        assert_eq!(costed(1, 0, Some(4)).margin_percent(), None, "nothing to have a share of");
+        assert_eq!(costed(0, 0, None).margin(), None);
+
+        let all = [model, costed(0, 0, None), costed(1, 4, Some(1))];
+        let sum = all.iter().fold(Costed::default(), Costed::and);
+        assert_eq!(sum, costed(3, 10, Some(5)));
     }
 
     #[test]

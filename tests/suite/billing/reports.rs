@@ -113,6 +113,10 @@ async fn revenue_is_by_model_and_its_margin_of_what_has_a_known_cost() {
     assert_eq!(decimal(plain.revenue.as_ref()) + decimal(plain.reversed.as_ref()), dec("10"));
     assert_eq!((plain.costed_requests, &plain.cost, &plain.margin), (0, &None, &None));
 
+    let total = &report.totals[0];
+    assert_eq!((total.costed_requests, total.margin_percent.as_str()), (2, "45"));
+    assert_eq!((&total.cost, &total.margin), (&costed.cost, &costed.margin));
+
     // A reversal is of the month it was posted in.
     let request = GetRevenueRequest { period: name(chrono::Utc::now().date_naive()) };
     let this = client.billing().get_revenue(request).await.unwrap().into_inner();
@@ -403,10 +407,10 @@ async fn the_command_line_shows_each_report() {
     }
     let json = shell.json(&["report", "sla", "acme", "--period", &period]).await;
     assert_eq!(json["report"]["credit_percent"], "10", "{json}");
-    assert_eq!(json["intervals"].as_array().unwrap().len(), 10);
+    assert_eq!(json["bad_intervals"].as_array().unwrap().len(), 10);
     let json = shell.json(&["report", "tax", "--period", &period]).await;
-    assert_eq!(json["sales"][0]["tax"]["amount"], "3.61", "{json}");
-    assert_eq!(json["accounts"][0]["agrees"], true);
+    assert_eq!(json["taxed_sales"][0]["tax"]["amount"], "3.61", "{json}");
+    assert_eq!(json["tax_accounts"][0]["agrees"], true);
     let this = name(chrono::Utc::now().date_naive());
     let json = shell.json(&["report", "deferred-revenue", "--period", &this]).await;
     assert_eq!(json[0]["credits"], "paid");

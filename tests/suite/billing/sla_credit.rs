@@ -130,6 +130,27 @@ async fn an_outage_comes_off_the_invoice_in_percent_of_the_discounted_pro_charge
 }
 
 #[tokio::test]
+async fn a_credit_beyond_what_is_unbilled_becomes_credits() {
+    let world = world().await;
+    let client = &world.client;
+    let acme = customer(client, "acme", net_30()).await;
+    top_up(client, "acme", "3").await;
+    pro_requests(client, &acme, month(1), Outcome::Success, 500..501, 1_000_600).await;
+    pro_requests(client, &acme, month(1), Outcome::Timeout, 0..450, 0).await;
+    close(client, month(1)).await;
+
+    let invoice = documents(client, "acme").await.pop().unwrap();
+    assert_eq!((invoice.kind(), decimal(invoice.due.as_ref())), (DocumentKind::Invoice, dec("0")));
+    // 10.006 became a line of 10.01: credited whole, as it was charged.
+    assert_eq!(credited(client, "acme").await, ["4900→1100 7.006", "4900→2000 3.004"]);
+    assert_eq!(decimal(show(client, &invoice).await.allowances[0].amount.as_ref()), dec("10.01"));
+    let balance = world.balance("acme").await;
+    assert_eq!(decimal(balance.unbilled.as_ref()), dec("0"));
+    assert_eq!(decimal(balance.credits.as_ref()), dec("3.004"));
+    world.verify().await;
+}
+
+#[tokio::test]
 async fn a_credit_for_what_credits_paid_becomes_credits_again_without_tax() {
     let world = world().await;
     let client = &world.client;
