@@ -14,7 +14,6 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
-
 use sqlx::PgConnection;
 
 use self::availability::{Availability, BadInterval, Verdict, days_of, verdict};
