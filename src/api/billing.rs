@@ -12,6 +12,7 @@ use super::{
     convert::{BadField, next_page_token, page, timestamp},
     export::{self, Export},
     named_account::named_account,
+    report,
     status::refused,
 };
 use crate::{
@@ -149,5 +150,33 @@ impl BillingService for BillingApi {
         request: Request<proto::ExportInvoiceRequest>,
     ) -> Result<Response<Export>, Status> {
         export::export(&self.reports, &self.directory, &request).await.map(Response::new)
+    }
+
+    async fn get_deferred_revenue(
+        &self,
+        request: Request<proto::GetDeferredRevenueRequest>,
+    ) -> Result<Response<proto::GetDeferredRevenueResponse>, Status> {
+        report::deferred_revenue(&self.reports, request.get_ref()).await.map(Response::new)
+    }
+
+    async fn get_sla_report(
+        &self,
+        request: Request<proto::GetSlaReportRequest>,
+    ) -> Result<Response<proto::GetSlaReportResponse>, Status> {
+        report::sla_report(&self.reports, &self.directory, &request).await.map(Response::new)
+    }
+
+    async fn get_revenue(
+        &self,
+        request: Request<proto::GetRevenueRequest>,
+    ) -> Result<Response<proto::GetRevenueResponse>, Status> {
+        report::revenue(&self.reports, request.get_ref()).await.map(Response::new)
+    }
+
+    async fn get_tax_summary(
+        &self,
+        request: Request<proto::GetTaxSummaryRequest>,
+    ) -> Result<Response<proto::GetTaxSummaryResponse>, Status> {
+        report::tax_summary(&self.reports, request.get_ref()).await.map(Response::new)
     }
 }

@@ -178,7 +178,8 @@ const fn allowance_name(kind: AllowanceKind) -> &'static str {
     }
 }
 
-fn category(tax: &TaxCategory) -> (&'static str, String) {
+/// A category's code of UNCL 5305, and its rate in percent.
+pub(super) fn category(tax: &TaxCategory) -> (&'static str, String) {
     match tax {
         TaxCategory::Standard { rate_percent } => ("S", rate_percent.normalize().to_string()),
         TaxCategory::ZeroRated => ("Z", "0".to_owned()),

@@ -17,6 +17,7 @@ pub mod idempotency;
 pub mod key;
 pub mod ledger;
 pub mod named_account;
+mod report;
 pub mod seller;
 pub mod status;
 pub mod usage;

@@ -10,8 +10,9 @@
 //!   lines have left: an invoice never asks for less than nothing.
 //! - Where they paid everything, nothing is asked for: the last allowance takes up what rounding
 //!   left, and nothing is posted to 5900, because 1100 had nothing to clear.
-//! - An SLA credit comes off in whole minor units and never beyond what is unbilled; its rest becomes
-//!   credits.
+//! - An SLA credit comes off what is unbilled; its rest becomes credits. It lowers the price before
+//!   anything paid for it: what credits had paid of it is back among them, and was never taxed or
+//!   used. Of what promotional credits paid, the document only notes that it became credits.
 //!
 //! Credits whose tax was charged when they were paid for come off before tax. Others are money that
 //! was received, not a lower price: their usage is taxed, and they come off as paid in advance.
@@ -92,6 +93,8 @@ pub struct SlaCredit {
     pub amount: Amount,
     /// What was missed, in words.
     pub reason: String,
+    /// How often and when, in words.
+    pub evidence: String,
 }
 
 /// All that a month's document is made of.
@@ -162,8 +165,8 @@ pub fn assemble(month: &Month<'_>) -> Result<Assembled, BillingError> {
         jurisdiction: month.taxation.jurisdiction,
         promotional_used: moved(promotional_moved)?,
         promotional_returned: moved(-promotional_moved)?,
-        sla_unbilled: settled.sla,
-        sla_credits: month.sla.map_or(Amount::ZERO, |sla| sla.amount.minus_to_zero(settled.sla)),
+        sla_unbilled: settled.sla_unbilled,
+        sla_credits: settled.sla_credits,
     };
     if lines.is_empty() {
         return Ok(Assembled { document: None, parts, taxed_credits_used: Amount::ZERO });
@@ -309,8 +312,10 @@ fn describe(sum: &UsageSum, class: LineClass) -> String {
 /// What comes off the lines, and what is left to ask for.
 struct Settled {
     allowances: Vec<Allowance>,
-    /// Of the SLA credit, what comes off here.
-    sla: Amount,
+    /// Of the SLA credit, what is not asked for, exactly.
+    sla_unbilled: Amount,
+    /// Of the SLA credit, what becomes credits.
+    sla_credits: Amount,
     net: Amount,
     tax: Amount,
     /// What credits that were not taxed yet paid.
@@ -327,9 +332,13 @@ fn settle(month: &Month<'_>, lines: Amount, decimals: u32) -> Result<Settled, Bi
         taken
     };
 
-    let whole = Amount::new(unbilled.decimal().trunc_with_scale(decimals)).unwrap_or_default();
-    let sla = take(month.sla.map_or(Amount::ZERO, |sla| sla.amount.rounded(decimals)).min(whole));
-    let is_all_paid = unbilled.minus_to_zero(sla).is_zero();
+    let wanted = month.sla.map_or(Amount::ZERO, |sla| sla.amount.rounded(decimals));
+    let sla_unbilled = wanted.min(unbilled);
+    let sla_credits = wanted.minus_to_zero(sla_unbilled);
+    let returned = sla_credits.min(prepaid);
+    let mut sla = take(sla_unbilled.saturating_add(returned).rounded(decimals));
+    let prepaid = prepaid.minus_to_zero(returned);
+    let is_all_paid = unbilled.minus_to_zero(sla_unbilled).is_zero();
 
     let taxed_credits_used = prepaid.min(month.taxed_credits);
     let is_taxed = !month.taxation.rate_percent().is_zero();
@@ -337,10 +346,9 @@ fn settle(month: &Month<'_>, lines: Amount, decimals: u32) -> Result<Settled, Bi
     let mut promotional = take(promotional.rounded(decimals));
     let mut credits = take(prepaid.minus_to_zero(untaxed).rounded(decimals));
     if is_all_paid && untaxed.is_zero() {
-        if credits.is_positive() {
-            credits = credits.saturating_add(take(Amount::largest()));
-        } else if promotional.is_positive() {
-            promotional = promotional.saturating_add(take(Amount::largest()));
+        let last = [&mut credits, &mut promotional, &mut sla];
+        if let Some(last) = last.into_iter().find(|allowance| allowance.is_positive()) {
+            *last = last.saturating_add(take(Amount::largest()));
         }
     }
     let net = left;
@@ -374,7 +382,7 @@ fn settle(month: &Month<'_>, lines: Amount, decimals: u32) -> Result<Settled, Bi
             tax: month.taxation.category.clone(),
         })
         .collect();
-    Ok(Settled { allowances, sla, net, tax, paid, taxed_credits_used })
+    Ok(Settled { allowances, sla_unbilled, sla_credits, net, tax, paid, taxed_credits_used })
 }
 
 fn prepaid_reason(month: &Month<'_>) -> String {
@@ -510,6 +518,15 @@ fn notes(month: &Month<'_>, settled: &Settled) -> Vec<String> {
         notes.push(format!(
             "{} {} was paid in advance with credits.",
             settled.paid, month.account.currency
+        ));
+    }
+    if let Some(sla) = month.sla {
+        notes.push(format!("{}. {}", sla.reason, sla.evidence));
+    }
+    if settled.sla_credits.is_positive() {
+        notes.push(format!(
+            "{} {} of the credit for it was added to the account's credits.",
+            settled.sla_credits, month.account.currency
         ));
     }
     if month.usage.iter().any(|usage| usage.month != month.period) {

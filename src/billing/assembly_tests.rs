@@ -128,6 +128,11 @@ impl Scene {
     }
 }
 
+fn missed(credit: &str) -> SlaCredit {
+    let (reason, evidence) = ("Pro availability of 90%".to_owned(), "Seen twice.".to_owned());
+    SlaCredit { amount: amount(credit), reason, evidence }
+}
+
 fn written(posting: &Posting) -> Vec<String> {
     let line = |one: &crate::ledger::posting::Transfer| {
         format!("{}→{} {}", one.debit, one.credit, one.amount)
@@ -245,14 +250,50 @@ fn an_sla_credit_beyond_what_is_unbilled_becomes_credits() {
     scene.usage = vec![used(1, 10_004_000, "10.004")];
     scene.funding =
         Funding { unbilled: amount("4.004"), prepaid: amount("6"), ..Funding::default() };
-    scene.sla = Some(SlaCredit { amount: amount("5"), reason: "99.2%".to_owned() });
+    scene.sla = Some(missed("5"));
     let assembled = scene.assemble().unwrap();
     let document = assembled.document.unwrap();
     assert_eq!(document.totals.due, Amount::ZERO);
+    let off: Vec<_> = document.allowances.iter().map(|one| (one.kind, one.amount)).collect();
+    let (credits, missed) = (AllowanceKind::PrepaidCredits, AllowanceKind::ServiceLevelCredit);
+    assert_eq!(off, [(credits, amount("5")), (missed, amount("5"))]);
     assert_eq!(
         written(&Posting::closing(&assembled.parts)),
-        ["4900→1100 4", "4900→2000 1", "5900→1100 0.004"]
+        ["4900→1100 4.004", "4900→2000 0.996"]
     );
+}
+
+#[test]
+fn a_month_that_is_credited_whole_asks_for_nothing() {
+    let mut scene = Scene::new(PaymentTerms::Net30, "19");
+    scene.usage = vec![used(1, 10_006_000, "10.006")];
+    scene.funding.unbilled = amount("10.006");
+    scene.sla = Some(missed("10.01"));
+    let assembled = scene.assemble().unwrap();
+    let totals = assembled.document.unwrap().totals;
+    assert_eq!(
+        (totals.allowances, totals.tax, totals.due),
+        (amount("10.01"), Amount::ZERO, Amount::ZERO)
+    );
+    assert_eq!(
+        written(&Posting::closing(&assembled.parts)),
+        ["4900→1100 10.006", "4900→2000 0.004"]
+    );
+}
+
+#[test]
+fn taxed_credits_that_an_sla_credit_gives_back_stay_taxed() {
+    let mut scene = Scene::new(PaymentTerms::Prepaid, "19");
+    scene.usage = vec![used(1, 40_000_000, "40")];
+    scene.funding.prepaid = amount("40");
+    scene.taxed_credits = amount("100");
+    scene.sla = Some(missed("10"));
+    let assembled = scene.assemble().unwrap();
+    assert_eq!(assembled.taxed_credits_used, amount("30"));
+    let document = assembled.document.unwrap();
+    assert_eq!((document.totals.tax, document.totals.due), (Amount::ZERO, Amount::ZERO));
+    assert!(document.notes.iter().any(|note| note.contains("10 USD")), "{:?}", document.notes);
+    assert_eq!(written(&Posting::closing(&assembled.parts)), ["4900→2000 10"]);
 }
 
 #[test]
@@ -304,7 +345,7 @@ proptest! {
         };
         scene.taxed_credits = Amount::new(Decimal::new(i64::try_from(taxed).unwrap(), 6)).unwrap();
         let amount = Amount::new(Decimal::new(sla_cents, 2)).unwrap();
-        scene.sla = Some(SlaCredit { amount, reason: "missed".to_owned() });
+        scene.sla = Some(missed(&amount.to_string()));
 
         let assembled = scene.assemble().unwrap();
         let before = Balances { unbilled: scene.funding.unbilled, ..Balances::default() };
@@ -314,6 +355,8 @@ proptest! {
             let route = (transfer.debit.line(), transfer.credit.line());
             prop_assert!(transfer.kind.routes().contains(&route));
         }
+        let given = [assembled.parts.sla_unbilled, assembled.parts.sla_credits];
+        prop_assert_eq!(given[0].checked_add(given[1]).unwrap(), amount);
         prop_assert!(assembled.taxed_credits_used <= scene.taxed_credits);
         prop_assert!(assembled.taxed_credits_used <= scene.funding.prepaid);
         let Some(document) = assembled.document else {

@@ -47,6 +47,12 @@ Examples:
   tollgate invoice list acme
   tollgate invoice show INV-2026-000001";
 
+pub(super) const REPORT: &str = "\
+Examples:
+  tollgate report revenue --period 2026-10
+  tollgate report deferred-revenue --period 2026-10
+  tollgate report sla acme --period 2026-10";
+
 pub(super) const SELLER: &str = "\
 Examples:
   tollgate seller set --legal-name 'Gateway GmbH' --line-1 'Weg 1' --city Berlin --country DE

@@ -36,6 +36,7 @@ mod ledger;
 mod model;
 pub mod output;
 mod replay;
+mod report;
 mod seller;
 mod serve;
 mod token;
@@ -115,6 +116,9 @@ enum Command {
     /// Closing months, and the documents that this makes
     #[command(subcommand, after_help = examples::INVOICE)]
     Invoice(invoice::InvoiceCommand),
+    /// What finance reads of a month
+    #[command(subcommand, after_help = examples::REPORT)]
+    Report(report::ReportCommand),
     /// Ourselves as invoices name us, and how sales are taxed
     #[command(subcommand, after_help = examples::SELLER)]
     Seller(seller::SellerCommand),
@@ -223,6 +227,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Usage(command) => client(usage::run(command, session)),
         Command::Authorization(command) => client(authorization::run(command, session)),
         Command::Invoice(command) => client(invoice::run(command, session)),
+        Command::Report(command) => client(report::run(command, session)),
         Command::Seller(command) => client(seller::run(command, session)),
         Command::Ledger(command) => client(ledger::run(command, session)),
         Command::Token(command) => token::run(command, session),

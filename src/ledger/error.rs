@@ -153,7 +153,10 @@ pub enum LedgerError {
     #[error("the database holds {0:?}, which is not valid; run ledger verify")]
     Stored(String),
     /// A report that would take longer than a snapshot may be held.
-    #[error("the {what} took longer than {limit_seconds} seconds; ask for one account at a time")]
+    #[error(
+        "the {what} took longer than {limit_seconds} seconds; ask for one account where it takes one, \
+         or when less is going on"
+    )]
     TooLong {
         /// The report.
         what: &'static str,

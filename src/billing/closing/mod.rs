@@ -15,6 +15,7 @@
 //! |---|---|
 //! | lock and read account and funds | 3 |
 //! | sums of usage, of transfers and of reversals | 3 |
+//! | availability, for each month of work on `Pro/` models | 1 |
 //! | tax, taxed credits; postings, number and document where there was usage | 1, or 6 |
 //! | mark closed, commit | 3 |
 //!
@@ -42,6 +43,7 @@ use crate::{
         documents::{self, Filing, store as filed},
         error::BillingError,
         seller::{Seller, store as sellers},
+        sla::credit,
     },
     catalog::{book::PriceBook, version::PricedModel},
     ids::{AccountId, CauseId, PriceVersionId},
@@ -283,6 +285,8 @@ impl Closing {
             filed::taxed_credits(connection, account.account_id).await?
         };
         let prices = self.prices(&month.usage).await?;
+        let sla = credit::on_usage(connection, account, month.period, &month.usage, &prices);
+        let sla = sla.await?;
         assembly::assemble(&Month {
             period: month.period,
             issue_date,
@@ -294,7 +298,7 @@ impl Closing {
             funding: month.funding,
             taxed_credits,
             prepayments: &prepayments,
-            sla: None,
+            sla: sla.as_ref(),
         })
     }
 

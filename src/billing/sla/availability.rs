@@ -102,12 +102,21 @@ impl Availability {
     /// How much of the month's Pro charges is credited, in percent: [`SCHEDULE`].
     #[must_use]
     pub fn credit_percent(&self) -> Decimal {
+        Decimal::from(self.missed().map_or(0, |(_, percent)| percent))
+    }
+
+    /// The threshold that was missed, in percent: the lowest one that the month is below.
+    #[must_use]
+    pub fn missed_percent(&self) -> Option<Decimal> {
+        self.missed().map(|(thousandths, _)| Decimal::new(thousandths.into(), 1))
+    }
+
+    fn missed(&self) -> Option<(u32, u32)> {
         let intervals = Decimal::from(self.intervals);
         let below = |thousandths: u32| {
             (intervals - self.lost) * Decimal::ONE_THOUSAND < intervals * Decimal::from(thousandths)
         };
-        let step = SCHEDULE.into_iter().find(|(thousandths, _)| below(*thousandths));
-        Decimal::from(step.map_or(0, |(_, percent)| percent))
+        SCHEDULE.into_iter().find(|(thousandths, _)| below(*thousandths))
     }
 }
 

@@ -19,7 +19,10 @@ fn the_schedule_begins_below_each_threshold_and_not_at_it() {
         assert_eq!(percent_lost(lost), Decimal::from(percent), "{lost} intervals");
     }
     // 432 of 8,640 are five percent: exactly 95.0 is not below it.
-    assert_eq!(Availability::of(30, &vec![bad(1, 1); 432]).percent(), Decimal::from(95));
+    let at_the_last = Availability::of(30, &vec![bad(1, 1); 432]);
+    assert_eq!(at_the_last.percent(), Decimal::from(95));
+    assert_eq!(at_the_last.missed_percent(), Some(Decimal::from(99)));
+    assert_eq!(Availability::of(30, &[]).missed_percent(), None);
 }
 
 #[test]

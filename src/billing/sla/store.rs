@@ -52,6 +52,7 @@ const ENDED: &str = r#"
     WHERE starts_with(models.name, 'Pro/')
       AND month.occurred_at >= $2::timestamp AT TIME ZONE 'UTC'
       AND month.occurred_at < ($2::timestamp + interval '1 month') AT TIME ZONE 'UTC'
+      AND ($3::date IS NULL OR month.period <= $3)
     GROUP BY 1, 2, 3
     ORDER BY 1, 2, 3"#;
 
@@ -59,8 +60,10 @@ pub(super) async fn ended(
     connection: &mut PgConnection,
     account: AccountId,
     month: NaiveDate,
+    closing: Option<NaiveDate>,
 ) -> sqlx::Result<Vec<Ended>> {
-    sqlx::query_as(ENDED).persistent(false).bind(account).bind(month).fetch_all(connection).await
+    let query = sqlx::query_as(ENDED).persistent(false).bind(account).bind(month).bind(closing);
+    query.fetch_all(connection).await
 }
 
 const CURRENCY: &str = "SELECT currency FROM accounts WHERE account_id = $1";

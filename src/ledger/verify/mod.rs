@@ -10,6 +10,7 @@
 mod charges;
 mod checks;
 mod documents;
+mod service_level;
 mod store;
 
 use std::time::{Duration, Instant};
@@ -99,6 +100,8 @@ impl Verifier {
         checks.push(charges::verify(&mut snapshot, account, &prices).await?);
         time.bound(&mut snapshot).await?;
         checks.push(documents::verify(&mut snapshot, account, &prices).await?);
+        time.bound(&mut snapshot).await?;
+        checks.push(service_level::verify(&mut snapshot, account).await?);
         Ok(Verification { checks })
     }
 }

@@ -13,7 +13,7 @@ use super::{
     failed,
 };
 use crate::{
-    catalog::{version::PricedModel, versions_in},
+    catalog::{model::DEDICATED_PREFIX, version::PricedModel, versions_in},
     ids::{AccountId, PriceVersionId},
     ledger::{error::LedgerError, posting::TransferKind},
     metering::quantities::Quantities,
@@ -103,6 +103,41 @@ pub(super) async fn closed_periods(
 ) -> Result<Vec<ClosedPeriod>, LedgerError> {
     let query = sqlx::query_as(SELECT_CLOSED_PERIODS).persistent(false).bind(account);
     query.fetch_all(snapshot).await.map_err(failed)
+}
+
+/// A closed month that has a service level, or was credited for one.
+#[derive(FromRow)]
+pub(super) struct CreditedPeriod {
+    pub(super) account_id: AccountId,
+    pub(super) period: NaiveDate,
+    /// Its document, where that has lines of a covered model.
+    pub(super) content: Option<String>,
+    /// What was posted as its credit.
+    pub(super) posted: Amount,
+}
+
+// A document is JSON as serde writes it, without blanks.
+const SELECT_CREDITED_PERIODS: &str = "
+    SELECT account_id, period, covered.content, coalesce(credited.posted, 0) AS posted
+    FROM (SELECT closed.account_id, closed.period, content
+          FROM closed_periods AS closed
+          JOIN billing_documents USING (document_id)
+          WHERE strpos(content, $2) > 0) AS covered
+    FULL JOIN (SELECT account_id, period, sum(amount) AS posted
+               FROM transfers
+               WHERE kind = 'sla_credit'
+               GROUP BY account_id, period) AS credited USING (account_id, period)
+    WHERE $1::uuid IS NULL OR account_id = $1
+    ORDER BY account_id, period";
+
+/// Every closed month of the snapshot that has a service level, or was credited for one.
+pub(super) async fn credited_periods(
+    snapshot: &mut PgConnection,
+    account: Option<AccountId>,
+) -> Result<Vec<CreditedPeriod>, LedgerError> {
+    let covered = format!("\"model\":\"{DEDICATED_PREFIX}");
+    let query = sqlx::query_as(SELECT_CREDITED_PERIODS).persistent(false);
+    query.bind(account).bind(covered).fetch_all(snapshot).await.map_err(failed)
 }
 
 /// An event with all that its charge was made of.

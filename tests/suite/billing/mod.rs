@@ -4,7 +4,9 @@ mod closing;
 mod documents;
 mod export;
 mod interrupted;
+mod reports;
 mod seller;
+mod sla_credit;
 
 use chrono::{DateTime, Datelike as _, Months, NaiveDate, Utc};
 use rust_decimal::Decimal;
