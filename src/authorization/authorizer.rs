@@ -4,7 +4,10 @@
 //! ([`super::grant`]). All of it from memory but for the first touch of a key, an account, a
 //! discounted price or a lease.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
@@ -203,13 +206,16 @@ impl Authorizer {
     pub async fn authorize(&self, request: &Request) -> Result<Decision, AuthorizationError> {
         validate::request(request)?;
         self.still_allowed()?;
-        let decision = decided(with_what_holds(|| self.decide(request)).await)?;
+        let counted = AtomicBool::new(false);
+        let decision = decided(with_what_holds(|| self.decide(request, &counted)).await)?;
         let name = decision.name();
         self.metrics.decisions.get_or_create(&[("decision", name)]).inc();
         Ok(decision)
     }
 
-    async fn decide(&self, request: &Request) -> Granted {
+    /// `counted`: whether the request has been taken from the key's rates, by a decision that what it
+    /// was made of did not outlive.
+    async fn decide(&self, request: &Request, counted: &AtomicBool) -> Granted {
         let now = clock::now();
         let version = self.directory.version();
         let (key, account) = self.customer(&request.api_key, now).await?;
@@ -223,7 +229,11 @@ impl Authorizer {
         let bound = checks::bound(request, &key, &model, &priced.price)?;
         let servers = self.heartbeat.live_servers();
         let tokens = request.input_tokens.saturating_add(bound.max_output_tokens);
-        let spike = self.guard.check(&key, bound.amount, tokens, servers, now).await?;
+        let spike = self.guard.check_spike(&key, bound.amount, servers, now).await?;
+        if !counted.load(Ordering::Relaxed) {
+            self.guard.check_rates(&key, tokens, servers)?;
+            counted.store(true, Ordering::Relaxed);
+        }
         let pools = self.pools(&account, &key);
         let asked = Asked { request, key, account, model, priced, version, pools, spike };
         let mut grant = self.reserve(&slot, &asked, bound).await?;

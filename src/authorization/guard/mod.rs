@@ -63,24 +63,21 @@ impl Guard {
         }
     }
 
-    /// Spike guard · rate limits. `tokens` is what the request may use, `servers` how many share the
-    /// rates.
-    pub(super) async fn check(
+    /// Takes the request from the key's rates. `tokens` is what it may use, `servers` how many share
+    /// the rates.
+    pub(super) fn check_rates(
         &self,
         key: &KeyRecord,
-        bound: Amount,
         tokens: u64,
         servers: u32,
-        now: DateTime<Utc>,
-    ) -> Result<Option<Warning>, Box<Denial>> {
-        let warning = self.check_spike(key, bound, servers, now).await?;
+    ) -> Result<(), Box<Denial>> {
         self.rates
             .check(key.lineage, &key.rates, tokens, servers)
-            .map_err(|limited| rate_limited(key, &limited))?;
-        Ok(warning)
+            .map_err(|limited| rate_limited(key, &limited))
     }
 
-    async fn check_spike(
+    /// Whether the request is far from the key's usual; a warning where that is only flagged.
+    pub(super) async fn check_spike(
         &self,
         key: &KeyRecord,
         bound: Amount,
