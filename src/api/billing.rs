@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use sqlx::PgPool;
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -12,7 +13,7 @@ use super::{
     convert::{BadField, next_page_token, page, timestamp},
     export::{self, Export},
     named_account::named_account,
-    report,
+    report, settlement,
     status::refused,
 };
 use crate::{
@@ -32,16 +33,22 @@ const LIST: &str = "ListInvoices";
 /// The service.
 #[derive(Debug, Clone)]
 pub struct BillingApi {
+    pool: PgPool,
     reports: ReportPool,
     directory: Arc<Directory>,
     closing: Closing,
 }
 
 impl BillingApi {
-    /// Closes months, and reads documents from this pool.
+    /// Closes months, settles invoices in the first pool, and reads documents from the second.
     #[must_use]
-    pub const fn new(reports: ReportPool, directory: Arc<Directory>, closing: Closing) -> Self {
-        Self { reports, directory, closing }
+    pub const fn new(
+        pool: PgPool,
+        reports: ReportPool,
+        directory: Arc<Directory>,
+        closing: Closing,
+    ) -> Self {
+        Self { pool, reports, directory, closing }
     }
 }
 
@@ -87,7 +94,7 @@ impl BillingService for BillingApi {
         let previewed = self.closing.preview(account, period).await.map_err(refused)?;
         let (period, document) = previewed;
         let content = serde_json::to_string(&document).unwrap_or_default();
-        let invoice = details("", period, &document, content);
+        let invoice = details("", period, &document, None, content);
         Ok(Response::new(proto::PreviewInvoiceResponse { invoice: Some(invoice) }))
     }
 
@@ -110,15 +117,20 @@ impl BillingService for BillingApi {
             account,
             period: read_optional_period("period", &request.period)?,
             kind: read_kind(request.kind)?,
+            only_open: request.only_open,
             before: page.after,
             limit: page.limit(),
         };
         let mut snapshot = self.reports.snapshot().await.map_err(refused)?;
         let mut rows = store::documents(&mut snapshot, &filter).await.map_err(refused)?;
         let next_page_token = next_page_token(LIST, &mut rows, page.size, |last| last.id);
+        let standings = settlement::standings(&mut snapshot, &rows).await?;
         let invoices = rows
             .iter()
-            .map(|row| invoice(&row.id.to_string(), row.period, &row.document))
+            .map(|row| {
+                let standing = standings.get(&row.id);
+                invoice(&row.id.to_string(), row.period, &row.document, standing)
+            })
             .collect();
         Ok(Response::new(proto::ListInvoicesResponse { invoices, next_page_token }))
     }
@@ -141,7 +153,10 @@ impl BillingService for BillingApi {
         let owner = found.document.account_id;
         require_account(caller(&request)?, owner, "invoice").map_err(|_| unknown())?;
         let frozen_at = Some(timestamp(found.frozen_at));
-        let invoice = Some(frozen_details(found));
+        let found_one = std::slice::from_ref(&found);
+        let standings = settlement::standings(&mut snapshot, found_one).await?;
+        let standing = standings.get(&found.id);
+        let invoice = Some(frozen_details(found, standing));
         Ok(Response::new(proto::GetInvoiceResponse { invoice, frozen_at }))
     }
 
@@ -150,6 +165,77 @@ impl BillingService for BillingApi {
         request: Request<proto::ExportInvoiceRequest>,
     ) -> Result<Response<Export>, Status> {
         export::export(&self.reports, &self.directory, &request).await.map(Response::new)
+    }
+
+    async fn record_payment(
+        &self,
+        request: Request<proto::RecordPaymentRequest>,
+    ) -> Result<Response<proto::RecordPaymentResponse>, Status> {
+        settlement::record_payment(&self.pool, &self.directory, &request).await.map(Response::new)
+    }
+
+    async fn allocate_payment(
+        &self,
+        request: Request<proto::AllocatePaymentRequest>,
+    ) -> Result<Response<proto::AllocatePaymentResponse>, Status> {
+        settlement::allocate_payment(&self.pool, request.get_ref()).await.map(Response::new)
+    }
+
+    async fn reverse_payment(
+        &self,
+        request: Request<proto::ReversePaymentRequest>,
+    ) -> Result<Response<proto::ReversePaymentResponse>, Status> {
+        settlement::reverse_payment(&self.pool, request.get_ref()).await.map(Response::new)
+    }
+
+    async fn list_payments(
+        &self,
+        request: Request<proto::ListPaymentsRequest>,
+    ) -> Result<Response<proto::ListPaymentsResponse>, Status> {
+        settlement::list_payments(&self.reports, &self.directory, &request).await.map(Response::new)
+    }
+
+    async fn get_payment(
+        &self,
+        request: Request<proto::GetPaymentRequest>,
+    ) -> Result<Response<proto::GetPaymentResponse>, Status> {
+        settlement::get_payment(&self.reports, request.get_ref()).await.map(Response::new)
+    }
+
+    async fn issue_credit_note(
+        &self,
+        request: Request<proto::IssueCreditNoteRequest>,
+    ) -> Result<Response<proto::IssueCreditNoteResponse>, Status> {
+        settlement::issue_credit_note(&self.pool, request.get_ref()).await.map(Response::new)
+    }
+
+    async fn void_invoice(
+        &self,
+        request: Request<proto::VoidInvoiceRequest>,
+    ) -> Result<Response<proto::VoidInvoiceResponse>, Status> {
+        let done = settlement::void_invoice(&self.pool, request.get_ref());
+        Box::pin(done).await.map(Response::new)
+    }
+
+    async fn write_off(
+        &self,
+        request: Request<proto::WriteOffRequest>,
+    ) -> Result<Response<proto::WriteOffResponse>, Status> {
+        settlement::write_off(&self.pool, request.get_ref()).await.map(Response::new)
+    }
+
+    async fn get_aging(
+        &self,
+        request: Request<proto::GetAgingRequest>,
+    ) -> Result<Response<proto::GetAgingResponse>, Status> {
+        settlement::aging(&self.reports, &self.directory, &request).await.map(Response::new)
+    }
+
+    async fn get_statement(
+        &self,
+        request: Request<proto::GetStatementRequest>,
+    ) -> Result<Response<proto::GetStatementResponse>, Status> {
+        settlement::statement(&self.reports, &self.directory, &request).await.map(Response::new)
     }
 
     async fn get_deferred_revenue(

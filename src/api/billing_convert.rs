@@ -11,6 +11,7 @@ use crate::{
     billing::{
         document::{AllowanceKind, Document, DocumentKind, Line, LineClass, TaxCategory},
         documents::Frozen,
+        settlement::{InvoiceStatus, Standing},
     },
     money::Amount,
     proto,
@@ -65,7 +66,12 @@ const fn kind(kind: DocumentKind) -> proto::DocumentKind {
 }
 
 /// A document as lists show it.
-pub(super) fn invoice(id: &str, period: NaiveDate, document: &Document) -> proto::Invoice {
+pub(super) fn invoice(
+    id: &str,
+    period: NaiveDate,
+    document: &Document,
+    standing: Option<&Standing>,
+) -> proto::Invoice {
     let amount = |amount: Amount| Some(money(amount, document.currency));
     let totals = &document.totals;
     proto::Invoice {
@@ -81,12 +87,25 @@ pub(super) fn invoice(id: &str, period: NaiveDate, document: &Document) -> proto
         gross: amount(totals.gross),
         paid: amount(totals.paid),
         due: amount(totals.due),
+        status: standing.map_or(proto::InvoiceStatus::Unspecified, status).into(),
+        open: standing.and_then(|standing| amount(standing.open)),
+    }
+}
+
+fn status(standing: &Standing) -> proto::InvoiceStatus {
+    match standing.status() {
+        InvoiceStatus::Open => proto::InvoiceStatus::Open,
+        InvoiceStatus::PartPaid => proto::InvoiceStatus::PartPaid,
+        InvoiceStatus::Paid => proto::InvoiceStatus::Paid,
+        InvoiceStatus::Credited => proto::InvoiceStatus::Credited,
+        InvoiceStatus::WrittenOff => proto::InvoiceStatus::WrittenOff,
     }
 }
 
 /// A frozen document with all that it says.
-pub(super) fn frozen_details(frozen: Frozen) -> proto::InvoiceDetails {
-    details(&frozen.id.to_string(), frozen.period, &frozen.document, frozen.content)
+pub(super) fn frozen_details(frozen: Frozen, standing: Option<&Standing>) -> proto::InvoiceDetails {
+    let id = frozen.id.to_string();
+    details(&id, frozen.period, &frozen.document, standing, frozen.content)
 }
 
 /// A document with all that it says.
@@ -94,11 +113,12 @@ pub(super) fn details(
     id: &str,
     period: NaiveDate,
     document: &Document,
+    standing: Option<&Standing>,
     json: String,
 ) -> proto::InvoiceDetails {
     let amount = |amount: Amount| Some(money(amount, document.currency));
     proto::InvoiceDetails {
-        invoice: Some(invoice(id, period, document)),
+        invoice: Some(invoice(id, period, document, standing)),
         lines: document.lines.iter().map(|one| line(one, document)).collect(),
         allowances: document
             .allowances

@@ -261,7 +261,7 @@ fn read_amount(amount: Option<&proto::Money>) -> Result<(Amount, Currency), Stat
     any_amount("amount", amount).map_err(refused)
 }
 
-fn read_method(value: i32) -> Result<PaymentMethod, Status> {
+pub(super) fn read_method(value: i32) -> Result<PaymentMethod, Status> {
     match proto::PaymentMethod::try_from(value) {
         Ok(proto::PaymentMethod::Visa) => Ok(PaymentMethod::Visa),
         Ok(proto::PaymentMethod::Mastercard) => Ok(PaymentMethod::Mastercard),

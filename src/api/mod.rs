@@ -19,6 +19,7 @@ pub mod ledger;
 pub mod named_account;
 mod report;
 pub mod seller;
+mod settlement;
 pub mod status;
 pub mod usage;
 mod usage_convert;

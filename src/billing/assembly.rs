@@ -27,7 +27,7 @@ use crate::{
     billing::{
         document::{
             Allowance, AllowanceKind, Days, Document, DocumentKind, ElectronicAddress, Line,
-            LineClass, Party, Remittance, TaxCategory, TaxSubtotal, Totals,
+            LineClass, Party, Reference, Remittance, TaxCategory, TaxSubtotal, Totals,
         },
         error::BillingError,
         seller::Seller,
@@ -407,10 +407,6 @@ fn document(
         || month.funding.unbilled.is_positive()
         || due.is_positive();
     let kind = if is_invoice { DocumentKind::Invoice } else { DocumentKind::UsageStatement };
-    let due_date = due
-        .is_positive()
-        .then(|| month.issue_date.checked_add_days(CalendarDays::new(PAYMENT_DAYS)))
-        .flatten();
     let mut period = days_of(month.period);
     for days in lines.iter().filter_map(|line| line.service_days) {
         period.first = period.first.min(days.first);
@@ -418,7 +414,7 @@ fn document(
     }
     Ok(Document {
         kind,
-        due_date,
+        due_date: due_date(due, month.issue_date),
         service_period: Some(period),
         lines,
         allowances: settled.allowances.clone(),
@@ -474,6 +470,66 @@ pub(super) fn blank(account: &Account, seller: &Seller, issue_date: NaiveDate) -
     }
 }
 
+/// An invoice that was wrong as a document, billed again: the same lines and allowances, to the
+/// customer and with the tax as they are now.
+///
+/// # Errors
+/// [`BillingError::TooLarge`].
+pub(super) fn billed_again(
+    invoice: &Document,
+    account: &Account,
+    seller: &Seller,
+    taxation: &Taxation,
+    issue_date: NaiveDate,
+) -> Result<Document, BillingError> {
+    let Totals { net, paid, .. } = invoice.totals;
+    let decimals = account.currency.minor_unit();
+    let tax = taxation.on(net, decimals).ok_or(BillingError::TooLarge)?;
+    let gross = sum([net, tax])?;
+    let due = gross.minus_to_zero(paid);
+    let category = &taxation.category;
+    let number = invoice.number.clone().unwrap_or_default();
+    let mut notes = vec![format!("Replaces invoice {number} of {}.", invoice.issue_date)];
+    if tax.is_positive() && !taxation.label.is_empty() {
+        notes.push(tax_note(taxation));
+    }
+    let is_told_anew = |note: &&String| note.starts_with(TAX_NOTE) || note.starts_with("Replaces ");
+    notes.extend(invoice.notes.iter().filter(|note| !is_told_anew(note)).cloned());
+    Ok(Document {
+        due_date: due_date(due, issue_date),
+        service_period: invoice.service_period,
+        preceding: vec![Reference { number, issue_date: invoice.issue_date }],
+        lines: invoice
+            .lines
+            .iter()
+            .map(|line| Line { tax: category.clone(), ..line.clone() })
+            .collect(),
+        allowances: invoice
+            .allowances
+            .iter()
+            .map(|allowance| Allowance { tax: category.clone(), ..allowance.clone() })
+            .collect(),
+        taxes: vec![subtotal(taxation, net, tax)],
+        totals: Totals { tax, gross, due, ..invoice.totals },
+        remittance: due.is_positive().then(|| remittance(seller)),
+        notes,
+        ..blank(account, seller, issue_date)
+    })
+}
+
+fn due_date(due: Amount, issue_date: NaiveDate) -> Option<NaiveDate> {
+    due.is_positive()
+        .then(|| issue_date.checked_add_days(CalendarDays::new(PAYMENT_DAYS)))
+        .flatten()
+}
+
+/// How the note of what a tax is called begins.
+const TAX_NOTE: &str = "Tax: ";
+
+fn tax_note(taxation: &Taxation) -> String {
+    format!("{TAX_NOTE}{}", taxation.label)
+}
+
 /// The tax of a document's one category.
 pub(super) fn subtotal(taxation: &Taxation, taxable: Amount, amount: Amount) -> TaxSubtotal {
     TaxSubtotal {
@@ -512,7 +568,7 @@ fn remittance(seller: &Seller) -> Remittance {
 fn notes(month: &Month<'_>, settled: &Settled) -> Vec<String> {
     let mut notes = Vec::new();
     if settled.tax.is_positive() && !month.taxation.label.is_empty() {
-        notes.push(format!("Tax: {}", month.taxation.label));
+        notes.push(tax_note(month.taxation));
     }
     if settled.paid.is_positive() {
         notes.push(format!(

@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::{
     accounts::error::{AccountError, InvalidField},
+    billing::settlement::SettlementError,
     catalog::error::CatalogError,
     database::failure::{DatabaseFailure, RETRY_AFTER},
     ledger::error::LedgerError,
@@ -64,6 +65,9 @@ pub enum BillingError {
     /// Usage, prices and transfers contradict each other.
     #[error("the books do not agree: {0}; run ledger verify")]
     Inconsistent(String),
+    /// The payment, credit note or write-off does not fit.
+    #[error(transparent)]
+    Settlement(#[from] SettlementError),
     /// The books refuse it.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -96,6 +100,7 @@ impl Problem for BillingError {
                 ProblemKind::NotFound
             }
             Self::TooLarge | Self::Inconsistent(_) => ProblemKind::Internal,
+            Self::Settlement(error) => error.kind(),
             Self::Ledger(error) => error.kind(),
             Self::Account(error) => error.kind(),
             Self::Prices(error) => error.kind(),
@@ -114,6 +119,7 @@ impl Problem for BillingError {
             Self::UnknownDocument(_) => "DOCUMENT_NOT_FOUND",
             Self::TooLarge => "DOCUMENT_TOO_LARGE",
             Self::Inconsistent(_) => "BOOKS_INCONSISTENT",
+            Self::Settlement(error) => error.reason(),
             Self::Ledger(error) => error.reason(),
             Self::Account(error) => error.reason(),
             Self::Prices(error) => error.reason(),
@@ -128,6 +134,7 @@ impl Problem for BillingError {
                 Some("period".to_owned())
             }
             Self::UnknownDocument(_) => Some("invoice".to_owned()),
+            Self::Settlement(error) => error.field(),
             Self::Ledger(error) => error.field(),
             Self::Account(error) => error.field(),
             _ => None,

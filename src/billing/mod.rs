@@ -4,7 +4,8 @@
 //! when it is issued, from which each export is made. [`assembly`] makes the document of an
 //! account's month and what it posts, [`tax`] says how it is taxed; both are pure. [`seller`] keeps
 //! who we are, [`documents`] numbers and freezes, [`receipts`] issues what a top-up calls for, and
-//! [`closing`] closes a month. [`export`] writes documents as files. [`sla`] computes what missed
+//! [`closing`] closes a month. [`settlement`] is what becomes of an invoice, [`receivables`] what is
+//! owed of it. [`export`] writes documents as files. [`sla`] computes what missed
 //! availability gives back, and [`reports`] what finance reads of a month.
 
 pub mod assembly;
@@ -14,7 +15,9 @@ pub mod documents;
 pub mod error;
 pub mod export;
 pub mod receipts;
+pub mod receivables;
 pub mod reports;
 pub mod seller;
+pub mod settlement;
 pub mod sla;
 pub mod tax;

@@ -97,18 +97,13 @@ impl Taxation {
     /// The rate in percent; zero where no tax is charged.
     #[must_use]
     pub fn rate_percent(&self) -> Decimal {
-        match self.category {
-            TaxCategory::Standard { rate_percent } => rate_percent,
-            _ => Decimal::ZERO,
-        }
+        rate_of(&self.category)
     }
 
     /// The tax on an amount, rounded half up to so many decimals; `None` beyond the largest amount.
     #[must_use]
     pub fn on(&self, taxable: Amount, decimals: u32) -> Option<Amount> {
-        let exact = taxable.decimal().checked_mul(self.rate_percent())?;
-        let exact = exact.checked_mul(Decimal::new(1, 2))?.round_dp(12);
-        Some(Amount::new(exact).ok()?.rounded(decimals))
+        tax_on(taxable, &self.category, decimals)
     }
 
     /// Splits what was paid into what is taxed and its tax: the largest sum of both, as a document
@@ -132,6 +127,20 @@ impl Taxation {
             }
             net = net.minus_to_zero(step);
         }
+    }
+}
+
+/// The tax of a category on an amount, as [`Taxation::on`].
+pub(super) fn tax_on(taxable: Amount, category: &TaxCategory, decimals: u32) -> Option<Amount> {
+    let exact = taxable.decimal().checked_mul(rate_of(category))?;
+    let exact = exact.checked_mul(Decimal::new(1, 2))?.round_dp(12);
+    Some(Amount::new(exact).ok()?.rounded(decimals))
+}
+
+const fn rate_of(category: &TaxCategory) -> Decimal {
+    match category {
+        TaxCategory::Standard { rate_percent } => *rate_percent,
+        _ => Decimal::ZERO,
     }
 }
 

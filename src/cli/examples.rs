@@ -47,11 +47,23 @@ Examples:
   tollgate invoice list acme
   tollgate invoice show INV-2026-000001";
 
+pub(super) const PAYMENT: &str = "\
+Examples:
+  tollgate payment record acme 1190 --method wire --reference 'E2E 7' --invoice INV-2026-000001
+  tollgate payment list acme --unapplied
+  tollgate payment allocate CN-2026-000001 --oldest-first";
+
+pub(super) const CREDIT_NOTE: &str = "\
+Examples:
+  tollgate credit-note issue INV-2026-000001 --reason 'not as agreed'
+  tollgate credit-note issue INV-2026-000001 --net 25 --reason 'goodwill'";
+
 pub(super) const REPORT: &str = "\
 Examples:
   tollgate report revenue --period 2026-10
   tollgate report deferred-revenue --period 2026-10
-  tollgate report sla acme --period 2026-10";
+  tollgate report sla acme --period 2026-10
+  tollgate report aging";
 
 pub(super) const SELLER: &str = "\
 Examples:

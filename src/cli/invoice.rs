@@ -5,7 +5,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use crate::{
     cli::{
         Session,
-        args::{Limit, required},
+        args::{Idempotency, Limit, required},
         client::Authorized,
         error::CliError,
         invoice_export,
@@ -13,7 +13,8 @@ use crate::{
     },
     proto::{
         ClosePeriodRequest, DocumentKind, GetInvoiceRequest, Invoice, InvoiceDetails,
-        ListInvoicesRequest, PreviewInvoiceRequest, billing_service_client::BillingServiceClient,
+        InvoiceStatus, ListInvoicesRequest, PreviewInvoiceRequest, VoidInvoiceRequest,
+        WriteOffRequest, billing_service_client::BillingServiceClient,
     },
 };
 
@@ -35,6 +36,19 @@ const SHOW_EXAMPLES: &str = "\
 Examples:
   tollgate invoice show INV-2026-000001
   tollgate invoice show INV-2026-000001 --output json";
+
+const VOID_EXAMPLES: &str = "\
+For an invoice that is wrong as a document: another legal name, tax id or tax treatment. Correct the
+account first; the new invoice is to the customer as it is now. What was paid goes to it.
+
+Examples:
+  tollgate invoice void INV-2026-000001 --reason 'wrong VAT id'";
+const WRITE_OFF_EXAMPLES: &str = "\
+Sets the customer's credit limit to zero. A later payment for the invoice is a recovery.
+
+Examples:
+  tollgate invoice write-off INV-2026-000001 --reason 'insolvent'
+  tollgate invoice write-off INV-2026-000001 --tax-relief --reason 'insolvent'";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum InvoiceCommand {
@@ -63,6 +77,31 @@ pub(super) enum InvoiceCommand {
         /// Number or id
         invoice: String,
     },
+    /// Take an invoice back as a whole, and bill its usage again
+    #[command(after_help = VOID_EXAMPLES)]
+    Void {
+        /// Number or id
+        invoice: String,
+        /// What was wrong with it; the customer reads it
+        #[arg(long)]
+        reason: String,
+        #[command(flatten)]
+        idempotency: Idempotency,
+    },
+    /// Give up what is open of an invoice
+    #[command(after_help = WRITE_OFF_EXAMPLES)]
+    WriteOff {
+        /// Number or id
+        invoice: String,
+        /// The tax in it is not owed to the tax office any more
+        #[arg(long)]
+        tax_relief: bool,
+        /// Why
+        #[arg(long)]
+        reason: String,
+        #[command(flatten)]
+        idempotency: Idempotency,
+    },
     /// Write documents as PDF, UBL, CII, CSV or JSON
     #[command(after_help = invoice_export::EXAMPLES)]
     Export(invoice_export::ExportArgs),
@@ -78,6 +117,9 @@ pub(super) struct ListArgs {
     /// Only of this kind
     #[arg(long, value_enum)]
     kind: Option<Kind>,
+    /// Only invoices of which something is open
+    #[arg(long)]
+    open: bool,
     #[command(flatten)]
     limit: Limit,
 }
@@ -115,6 +157,16 @@ pub(super) async fn run(command: InvoiceCommand, session: &Session) -> Result<()
             session.output.show_all(&details(required(invoice, "invoice")?)?)
         }
         InvoiceCommand::List(args) => list(&mut billing, args, session).await,
+        InvoiceCommand::Void { invoice, reason, idempotency } => {
+            let idempotency_key = idempotency.key();
+            void(&mut billing, VoidInvoiceRequest { invoice, reason, idempotency_key }, session)
+                .await
+        }
+        InvoiceCommand::WriteOff { invoice, tax_relief, reason, idempotency } => {
+            let idempotency_key = idempotency.key();
+            let request = WriteOffRequest { invoice, tax_relief, reason, idempotency_key };
+            write_off(&mut billing, request, session).await
+        }
         InvoiceCommand::Show { invoice } => {
             let request = GetInvoiceRequest { invoice };
             let invoice = billing.get_invoice(request).await?.into_inner().invoice;
@@ -122,6 +174,30 @@ pub(super) async fn run(command: InvoiceCommand, session: &Session) -> Result<()
         }
         InvoiceCommand::Export(args) => invoice_export::export(&mut billing, args, session).await,
     }
+}
+
+async fn void(
+    billing: &mut Billing,
+    request: VoidInvoiceRequest,
+    session: &Session,
+) -> Result<(), CliError> {
+    let answer = billing.void_invoice(request).await?.into_inner();
+    let note = required(answer.credit_note, "credit_note")?.invoice;
+    let replacement = required(answer.replacement, "replacement")?.invoice;
+    session.output.show_all(&[
+        Table::record("credit_note", record(required(note, "credit_note.invoice")?).into()),
+        Table::record("replacement", record(required(replacement, "replacement.invoice")?).into()),
+    ])
+}
+
+async fn write_off(
+    billing: &mut Billing,
+    request: WriteOffRequest,
+    session: &Session,
+) -> Result<(), CliError> {
+    let answer = billing.write_off(request).await?.into_inner();
+    let fields = vec![("amount", money(answer.amount)), ("tax", money(answer.tax))];
+    session.output.show(&Table::record("write_off", fields))
 }
 
 /// Calls until the month is closed; each call closes some accounts.
@@ -162,6 +238,8 @@ async fn list(billing: &mut Billing, args: ListArgs, session: &Session) -> Resul
         "gross",
         "paid",
         "due",
+        "status",
+        "open",
         "account_id",
         "document_id",
     ];
@@ -174,6 +252,7 @@ async fn list(billing: &mut Billing, args: ListArgs, session: &Session) -> Resul
             kind: args.kind.map_or(DocumentKind::Unspecified, DocumentKind::from).into(),
             page_size,
             page_token,
+            only_open: args.open,
         };
         let page = billing.list_invoices(request).await?.into_inner();
         pages.came(page.invoices.len(), page.next_page_token);
@@ -185,7 +264,11 @@ async fn list(billing: &mut Billing, args: ListArgs, session: &Session) -> Resul
     session.tell_if_more(&pages)
 }
 
-fn record(invoice: Invoice) -> [(&'static str, Value); 12] {
+fn record(invoice: Invoice) -> [(&'static str, Value); 14] {
+    let status = match invoice.status() {
+        InvoiceStatus::Unspecified => text(""),
+        status => word(status.as_str_name(), "INVOICE_STATUS_"),
+    };
     let kind = word(invoice.kind().as_str_name(), "DOCUMENT_KIND_");
     [
         ("number", text(invoice.number)),
@@ -198,6 +281,8 @@ fn record(invoice: Invoice) -> [(&'static str, Value); 12] {
         ("gross", money(invoice.gross)),
         ("paid", money(invoice.paid)),
         ("due", money(invoice.due)),
+        ("status", status),
+        ("open", money(invoice.open)),
         ("account_id", text(invoice.account_id)),
         ("document_id", text(invoice.document_id)),
     ]

@@ -26,6 +26,7 @@ mod budget;
 pub mod client;
 mod completions;
 mod credit;
+mod credit_note;
 mod demo;
 pub mod error;
 mod examples;
@@ -35,6 +36,8 @@ mod key;
 mod ledger;
 mod model;
 pub mod output;
+mod payment;
+mod receivables;
 mod replay;
 mod report;
 mod seller;
@@ -119,6 +122,12 @@ enum Command {
     /// What finance reads of a month
     #[command(subcommand, after_help = examples::REPORT)]
     Report(report::ReportCommand),
+    /// What customers pay for invoices
+    #[command(subcommand, after_help = examples::PAYMENT)]
+    Payment(payment::PaymentCommand),
+    /// Taking back what an invoice asks for
+    #[command(subcommand, after_help = examples::CREDIT_NOTE)]
+    CreditNote(credit_note::CreditNoteCommand),
     /// Ourselves as invoices name us, and how sales are taxed
     #[command(subcommand, after_help = examples::SELLER)]
     Seller(seller::SellerCommand),
@@ -228,6 +237,8 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Authorization(command) => client(authorization::run(command, session)),
         Command::Invoice(command) => client(invoice::run(command, session)),
         Command::Report(command) => client(report::run(command, session)),
+        Command::Payment(command) => client(payment::run(command, session)),
+        Command::CreditNote(command) => client(credit_note::run(command, session)),
         Command::Seller(command) => client(seller::run(command, session)),
         Command::Ledger(command) => client(ledger::run(command, session)),
         Command::Token(command) => token::run(command, session),

@@ -9,11 +9,12 @@ use crate::{
         client::Authorized,
         error::CliError,
         output::{Table, Value, decimal, moment, money, text, word},
+        receivables,
     },
     proto::{
         DeferredRevenue, GetDeferredRevenueRequest, GetRevenueRequest, GetSlaReportRequest,
-        GetTaxSummaryRequest, GetTaxSummaryResponse, ModelRevenue, RevenueTotal, SlaInterval,
-        SlaReport, billing_service_client::BillingServiceClient,
+        GetStatementRequest, GetTaxSummaryRequest, GetTaxSummaryResponse, ModelRevenue,
+        RevenueTotal, SlaInterval, SlaReport, billing_service_client::BillingServiceClient,
     },
 };
 
@@ -48,6 +49,18 @@ Examples:
   tollgate report sla acme --period 2026-10
   tollgate report sla acme --period 2026-10 --all --output json";
 
+const AGING_EXAMPLES: &str = "\
+Days past due; TOTAL is the buckets less what is unapplied, and is 1200 − 2050 of the ledger. CSV has no
+totals.
+
+Examples:
+  tollgate report aging
+  tollgate report aging --as-of 2026-10-31 --all --output csv";
+const STATEMENT_EXAMPLES: &str = "\
+Examples:
+  tollgate report statement acme
+  tollgate report statement acme --from 2026-01-01 --until 2026-12-31 --output csv";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum ReportCommand {
     /// What each model earned in a month, and what the ledger says of it
@@ -62,6 +75,29 @@ pub(super) enum ReportCommand {
     /// Tax by jurisdiction and rate
     #[command(after_help = TAX_EXAMPLES)]
     Tax(Month),
+    /// What customers owe, by how long it is overdue
+    #[command(after_help = AGING_EXAMPLES)]
+    Aging {
+        /// Handle or id [default: all accounts]
+        account: Option<String>,
+        /// At the end of this day, such as 2026-10-31 [default: today]
+        #[arg(long, value_name = "DAY", default_value = "", hide_default_value = true)]
+        as_of: String,
+        #[command(flatten)]
+        limit: Limit,
+    },
+    /// An account's invoices, payments and credit notes
+    #[command(after_help = STATEMENT_EXAMPLES)]
+    Statement {
+        /// Handle or id
+        account: String,
+        /// The first day [default: of this month]
+        #[arg(long, value_name = "DAY", default_value = "", hide_default_value = true)]
+        from: String,
+        /// The last day [default: today]
+        #[arg(long, value_name = "DAY", default_value = "", hide_default_value = true)]
+        until: String,
+    },
     /// How available Pro models were to an account in a month
     #[command(after_help = SLA_EXAMPLES)]
     Sla {
@@ -107,6 +143,15 @@ pub(super) async fn run(command: ReportCommand, session: &Session) -> Result<(),
             let agrees = report.agrees;
             session.output.show_all(&taxes(report))?;
             tell_unless(agrees, "documents and the ledger do not agree", session)
+        }
+        ReportCommand::Aging { account, as_of, limit } => {
+            let account = account.unwrap_or_default();
+            receivables::aging(&mut billing, account, as_of, &limit, session).await
+        }
+        ReportCommand::Statement { account, from, until } => {
+            let request = GetStatementRequest { account, from, until };
+            let statement = billing.get_statement(request).await?.into_inner();
+            session.output.show(&receivables::statement(statement))
         }
         ReportCommand::Sla { account, month, limit } => {
             sla(&mut billing, &account, &month.period, &limit, session).await

@@ -14,6 +14,7 @@ pub mod journal;
 pub mod posting;
 pub mod report;
 pub mod reversal;
+pub mod settling;
 pub mod split;
 pub mod store;
 pub mod verify;

@@ -16,8 +16,8 @@
 //! | closing a month: promotional credits used | 4910 → 1910 |
 //! | SLA credit | 4900 → 1100 up to what is unbilled, the rest 4900 → 2000 |
 //!
-//! A refund's tax, 2100 → 1000, and what settles an invoice or takes it back (payments, credit
-//! notes, write-offs) have their kinds and routes here; nothing posts them yet.
+//! What settles an invoice or takes it back is posted by [`settling`](crate::ledger::settling). A
+//! refund's tax, 2100 → 1000, has its kind and route here; nothing posts it yet.
 
 use crate::{
     ledger::{
@@ -110,10 +110,12 @@ kinds! {
     UnappliedReceipt = "unapplied_receipt", [Cash -> Unapplied];
     /// An unapplied receipt pays an invoice.
     Allocation = "allocation", [Unapplied -> Receivable];
-    /// A payment came back from the bank; its invoice is open again.
-    PaymentReturn = "payment_return", [Receivable -> Cash];
-    /// The payer kept tax back.
-    Withholding = "withholding", [TaxWithheld -> Receivable];
+    /// A payment went back: its invoice is open again, or what belonged to none is less.
+    PaymentReturn = "payment_return", [
+        Receivable -> Cash, Unapplied -> Cash, BadDebt -> Cash, TaxPayable -> Cash
+    ];
+    /// The payer kept tax back; a returned payment takes that back.
+    Withholding = "withholding", [TaxWithheld -> Receivable, Receivable -> TaxWithheld];
     /// What a processor or bank kept of a payment.
     PaymentFee = "payment_fee", [PaymentFees -> Cash];
     /// What a credit note takes back, without tax.
@@ -127,7 +129,7 @@ kinds! {
     /// The tax of what will not be paid, where there is relief.
     WriteOffTax = "write_off_tax", [TaxPayable -> Receivable];
     /// What had been written off is paid after all.
-    Recovery = "recovery", [Cash -> BadDebt];
+    Recovery = "recovery", [Cash -> BadDebt, Cash -> TaxPayable];
 }
 
 /// One movement of money: from one debit account to one credit account, above zero.
@@ -306,7 +308,7 @@ impl Posting {
     }
 
     /// Adds a transfer, unless nothing moves by it.
-    fn and(
+    pub(super) fn and(
         mut self,
         kind: TransferKind,
         debit: impl Into<LedgerCode>,

@@ -56,7 +56,12 @@ pub(super) async fn routes(
         CreditApi::new(pool.clone(), Arc::clone(directory), Arc::clone(&domain.authorizer));
     let ledger = LedgerApi::new(reports.clone(), Arc::clone(directory));
 
-    let billing = BillingApi::new(reports.clone(), Arc::clone(directory), domain.closing.clone());
+    let billing = BillingApi::new(
+        pool.clone(),
+        reports.clone(),
+        Arc::clone(directory),
+        domain.closing.clone(),
+    );
     let seller = SellerApi::new(pool.clone(), reports.clone());
 
     let intake = Intake::new(

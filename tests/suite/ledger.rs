@@ -425,11 +425,13 @@ async fn one_account_is_verified_apart_from_the_others() {
 }
 
 /// Checks that need a closed month; `billing::closing` sees to them.
-const OF_DOCUMENTS: [&str; 6] = [
+const OF_DOCUMENTS: [&str; 8] = [
     "closed_periods_clear",
     "document_numbers_without_gaps",
     "documents_equal_transfers",
     "documents_add_up",
+    "settlements_equal_transfers",
+    "credit_notes_within_invoices",
     "documents_recompute",
     "service_level_credits_recompute",
 ];

@@ -56,6 +56,8 @@ pub struct DocumentFilter {
     pub period: Option<NaiveDate>,
     /// Only of this kind.
     pub kind: Option<DocumentKind>,
+    /// Only invoices of which something is open.
+    pub only_open: bool,
     /// Only those before this one.
     pub before: Option<CauseId>,
     /// At most so many.

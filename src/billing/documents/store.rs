@@ -117,6 +117,7 @@ const LIST: &str = "
     FROM billing_documents
     WHERE ($1::uuid IS NULL OR account_id = $1) AND ($2::date IS NULL OR period = $2)
       AND ($3::text IS NULL OR kind = $3) AND ($4::uuid IS NULL OR document_id < $4)
+      AND (NOT $6 OR document_id IN (SELECT document_id FROM invoice_standings WHERE open > 0))
     ORDER BY document_id DESC
     LIMIT $5";
 
@@ -132,6 +133,7 @@ pub(crate) async fn documents(
         .bind(filter.kind.map(kind_name))
         .bind(filter.before)
         .bind(filter.limit)
+        .bind(filter.only_open)
         .fetch_all(connection)
         .await?;
     rows.into_iter().map(FrozenRow::frozen).collect()

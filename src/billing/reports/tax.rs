@@ -109,12 +109,18 @@ impl TaxSummary {
         if credit.starts_with(Line::TaxPayable.code()) {
             let line = self.lines.entry((credit, currency.clone())).or_default();
             line.opening += before;
-            line.charged += within;
+            // A recovery owes again what a write-off relieved; no document says so.
+            if kind == TransferKind::Recovery.name() {
+                line.relieved -= within;
+            } else {
+                line.charged += within;
+            }
         }
         if debit.starts_with(Line::TaxPayable.code()) {
             let line = self.lines.entry((debit, currency)).or_default();
             line.opening -= before;
-            if kind == TransferKind::WriteOffTax.name() {
+            let given_up = [TransferKind::WriteOffTax, TransferKind::PaymentReturn];
+            if given_up.iter().any(|one| one.name() == kind) {
                 line.relieved += within;
             } else {
                 line.taken_back += within;

@@ -249,7 +249,9 @@ fn same(
     now: &store::Receipt<'_>,
     earlier: &store::Earlier,
 ) -> Result<CauseId, LedgerError> {
-    let (field, recorded) = if earlier.account_id != now.account {
+    let (field, recorded) = if earlier.for_invoices {
+        ("purpose", "a payment for invoices".to_owned())
+    } else if earlier.account_id != now.account {
         ("account", earlier.account_id.to_string())
     } else if earlier.amount != now.amount {
         ("amount", earlier.amount.to_string())
@@ -266,7 +268,11 @@ fn same(
     })
 }
 
-fn check_amount(funds: &Funds, amount: Amount, currency: Currency) -> Result<(), LedgerError> {
+pub(crate) fn check_amount(
+    funds: &Funds,
+    amount: Amount,
+    currency: Currency,
+) -> Result<(), LedgerError> {
     if currency != funds.currency {
         return Err(LedgerError::CurrencyDiffers { given: currency, account: funds.currency });
     }
@@ -276,7 +282,7 @@ fn check_amount(funds: &Funds, amount: Amount, currency: Currency) -> Result<(),
     Ok(())
 }
 
-fn refuse_closed(funds: &Funds) -> Result<(), LedgerError> {
+pub(crate) fn refuse_closed(funds: &Funds) -> Result<(), LedgerError> {
     if funds.closed {
         return Err(LedgerError::AccountClosed(funds.handle.clone()));
     }
@@ -284,7 +290,7 @@ fn refuse_closed(funds: &Funds) -> Result<(), LedgerError> {
 }
 
 /// A text without surrounding space that must be there.
-pub(super) fn required<'a>(
+pub(crate) fn required<'a>(
     field: &'static str,
     text: &'a str,
     limit: usize,
@@ -297,7 +303,11 @@ pub(super) fn required<'a>(
 }
 
 /// A text without surrounding space that may be empty.
-fn optional<'a>(field: &'static str, text: &'a str, limit: usize) -> Result<&'a str, LedgerError> {
+pub(crate) fn optional<'a>(
+    field: &'static str,
+    text: &'a str,
+    limit: usize,
+) -> Result<&'a str, LedgerError> {
     let text = text.trim();
     let length = text.chars().count();
     if length > limit {

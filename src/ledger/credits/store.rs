@@ -31,6 +31,8 @@ pub(super) struct Earlier {
     pub(super) id: CauseId,
     pub(super) account_id: AccountId,
     pub(super) amount: Amount,
+    /// It was no top-up.
+    pub(super) for_invoices: bool,
 }
 
 const INSERT_PAYMENT: &str = "
@@ -83,7 +85,7 @@ pub(super) async fn earlier_payment(
     reference: &str,
 ) -> Result<Earlier, LedgerError> {
     let statement = "
-        SELECT payment_id AS id, account_id, amount
+        SELECT payment_id AS id, account_id, amount, purpose = 'invoices' AS for_invoices
         FROM payments
         WHERE method = $1 AND external_reference = $2";
     let query = sqlx::query_as(statement).bind(method.name()).bind(reference);
@@ -96,7 +98,7 @@ pub(super) async fn earlier_refund(
     reference: &str,
 ) -> Result<Earlier, LedgerError> {
     let statement = "
-        SELECT refund_id AS id, account_id, amount
+        SELECT refund_id AS id, account_id, amount, false AS for_invoices
         FROM refunds
         WHERE method = $1 AND external_reference = $2";
     let query = sqlx::query_as(statement).bind(method.name()).bind(reference);
@@ -162,7 +164,8 @@ pub(super) async fn payment(
     payment: CauseId,
 ) -> Result<Option<Payment>, LedgerError> {
     let row: Option<(String, Amount)> = sqlx::query_as(
-        "SELECT method, amount FROM payments WHERE payment_id = $1 AND account_id = $2",
+        "SELECT method, amount FROM payments
+         WHERE payment_id = $1 AND account_id = $2 AND purpose = 'top_up'",
     )
     .bind(payment)
     .bind(account)

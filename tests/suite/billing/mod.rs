@@ -6,6 +6,7 @@ mod export;
 mod interrupted;
 mod reports;
 mod seller;
+mod settlement;
 mod sla_credit;
 
 use chrono::{DateTime, Datelike as _, Months, NaiveDate, Utc};

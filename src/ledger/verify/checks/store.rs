@@ -25,6 +25,9 @@ pub(in crate::ledger::verify) const ALL: &[SqlCheck] = &[
     billing::NUMBERS_WITHOUT_GAPS,
     billing::DOCUMENTS_EQUAL_TRANSFERS,
     billing::DOCUMENTS_ADD_UP,
+    billing::RECEIVABLE_EQUALS_OPEN,
+    billing::SETTLEMENTS_EQUAL_TRANSFERS,
+    billing::CREDITS_WITHIN_INVOICES,
 ];
 
 const BALANCES_EQUAL_TRANSFERS: SqlCheck = check!(
@@ -194,7 +197,7 @@ const CAUSES_EQUAL_TRANSFERS: SqlCheck = check!(
             CROSS JOIN LATERAL (VALUES ('top_up', '2000', payments.amount - tax),
                                        ('top_up_tax', tax_code, tax))
                        AS part (kind, credit, amount)
-            WHERE part.amount > 0
+            WHERE part.amount > 0 AND purpose = 'top_up'
             UNION ALL
             SELECT account_id, posting, grant_id, 'promotional_grant', '1910', '2010', amount, true
             FROM promotional_grants
@@ -474,7 +477,8 @@ const APPEND_ONLY_GUARDS: SqlCheck = check!(
             FROM unnest('{transfers,usage_events,usage_reversals,payments,promotional_grants,
                           promotional_withdrawals,refunds,chargebacks,price_versions,
                           price_tiers,seller_versions,tax_rates,billing_documents,
-                          closed_periods}'::regclass[]) AS oid
+                          closed_periods,payment_returns,credit_notes,write_offs,
+                          settlements}'::regclass[]) AS oid
             UNION ALL
             SELECT inhrelid, inhrelid::regclass::text
             FROM pg_inherits

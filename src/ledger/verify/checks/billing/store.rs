@@ -119,3 +119,104 @@ pub(super) const DOCUMENTS_ADD_UP: SqlCheck = check!(
                OR issue_date::text IS DISTINCT FROM content::jsonb->>'issue_date'
                OR account_id::text IS DISTINCT FROM content::jsonb->>'account_id')",
 );
+
+pub(super) const RECEIVABLE_EQUALS_OPEN: SqlCheck = check!(
+    "receivable_equals_open_invoices",
+    "what is open of an account's invoices is its 1200, and what its receipts have left its 2050",
+    examined: "SELECT count(*) FROM account_funds WHERE $1::uuid IS NULL OR account_id = $1",
+    bad: "
+        SELECT format('account %s: 1200 is %s and %s is open; 2050 is %s and %s is unapplied',
+                      account_id, trim_scale(receivable), trim_scale(coalesce(owed.open, 0)),
+                      trim_scale(unapplied), trim_scale(coalesce(held.unapplied_now, 0))) AS finding
+        FROM account_funds
+        LEFT JOIN (SELECT account_id, sum(open) AS open FROM invoice_standings GROUP BY account_id)
+                  AS owed USING (account_id)
+        LEFT JOIN (SELECT account_id, sum(amount) AS unapplied_now FROM settlements
+                   WHERE document_id IS NULL GROUP BY account_id) AS held USING (account_id)
+        WHERE ($1::uuid IS NULL OR account_id = $1)
+          AND (receivable <> coalesce(owed.open, 0)
+               OR unapplied <> coalesce(held.unapplied_now, 0))
+        UNION ALL
+        SELECT format('account %s: %s of %s is open of %s', account_id, trim_scale(open),
+                      trim_scale(due), number)
+        FROM invoice_standings
+        WHERE ($1::uuid IS NULL OR account_id = $1) AND open NOT BETWEEN 0 AND due
+        UNION ALL
+        SELECT format('account %s: %s is left of payment or credit note %s', account_id,
+                      trim_scale(sum(amount)), source_id)
+        FROM settlements
+        WHERE ($1::uuid IS NULL OR account_id = $1) AND document_id IS NULL
+        GROUP BY account_id, source_id
+        HAVING sum(amount) < 0",
+);
+
+// What settles is compared by posting, with what its transfers took of 1200 and gave 2050. Invoices
+// make receivables and are compared with their documents.
+pub(super) const SETTLEMENTS_EQUAL_TRANSFERS: SqlCheck = check!(
+    "settlements_equal_transfers",
+    "every payment, allocation, return, credit note and write-off moved what it settled",
+    examined: "SELECT count(*) FROM settlements WHERE $1::uuid IS NULL OR account_id = $1",
+    bad: "
+        SELECT format('account %s, posting %s: settles %s, leaves %s unapplied and recovers %s; its \
+                       transfers %s, %s and %s', account_id, posting,
+                      trim_scale(coalesce(said.settled, 0)), trim_scale(coalesce(said.unapplied, 0)),
+                      trim_scale(coalesce(said.recovered, 0)),
+                      trim_scale(coalesce(moved.settled, 0)),
+                      trim_scale(coalesce(moved.unapplied, 0)),
+                      trim_scale(coalesce(moved.recovered, 0))) AS finding
+        FROM (
+            SELECT account_id, posting,
+                   coalesce(sum(amount) FILTER (WHERE document_id IS NOT NULL
+                                                  AND kind <> 'recovery'), 0) AS settled,
+                   coalesce(sum(amount) FILTER (WHERE document_id IS NULL), 0) AS unapplied,
+                   coalesce(sum(amount) FILTER (WHERE kind = 'recovery'), 0) AS recovered
+            FROM settlements
+            GROUP BY account_id, posting
+        ) AS said
+        FULL JOIN (
+            SELECT account_id, posting,
+                   coalesce(sum(amount) FILTER (WHERE left(credit, 4) = '1200'), 0)
+                   - coalesce(sum(amount) FILTER (WHERE left(debit, 4) = '1200'), 0) AS settled,
+                   coalesce(sum(amount) FILTER (WHERE left(credit, 4) = '2050'), 0)
+                   - coalesce(sum(amount) FILTER (WHERE left(debit, 4) = '2050'), 0) AS unapplied,
+                   coalesce(sum(amount) FILTER (WHERE kind = 'recovery'), 0)
+                   - coalesce(sum(amount) FILTER (WHERE kind = 'payment_return'
+                                                    AND left(debit, 4) IN ('5100', '2100')), 0)
+                       AS recovered
+            FROM transfers
+            WHERE kind = ANY ('{payment,unapplied_receipt,allocation,payment_return,withholding,
+                                credit_note,credit_note_tax,write_off,write_off_tax,recovery}')
+            GROUP BY account_id, posting
+        ) AS moved USING (account_id, posting)
+        WHERE ($1::uuid IS NULL OR account_id = $1)
+          AND (said.settled IS DISTINCT FROM moved.settled
+               OR said.unapplied IS DISTINCT FROM moved.unapplied
+               OR said.recovered IS DISTINCT FROM moved.recovered)",
+);
+
+pub(super) const CREDITS_WITHIN_INVOICES: SqlCheck = check!(
+    "credit_notes_within_invoices",
+    "credit notes never exceed their invoice, and what replaces a void one has its lines",
+    examined: "
+        SELECT count(*) FROM credit_notes
+        JOIN billing_documents USING (document_id)
+        WHERE $1::uuid IS NULL OR account_id = $1",
+    bad: "
+        SELECT format('account %s: %s of %s is credited for %s', account_id, number,
+                      trim_scale(gross), trim_scale(credited)) AS finding
+        FROM invoice_standings
+        WHERE ($1::uuid IS NULL OR account_id = $1) AND credited > gross
+        UNION ALL
+        SELECT format('account %s: %s has not the lines and sums of %s, which it replaces',
+                      replacement.account_id, replacement.number, invoice.number)
+        FROM credit_notes
+        JOIN billing_documents AS invoice ON invoice.document_id = invoice_id
+        JOIN billing_documents AS replacement ON replacement.document_id = replacement_id
+        WHERE ($1::uuid IS NULL OR replacement.account_id = $1)
+          AND (replacement.net <> invoice.net OR replacement.paid <> invoice.paid
+               OR (SELECT jsonb_agg(line - 'tax') FROM jsonb_array_elements(
+                       replacement.content::jsonb->'lines') AS line)
+                  IS DISTINCT FROM
+                  (SELECT jsonb_agg(line - 'tax') FROM jsonb_array_elements(
+                       invoice.content::jsonb->'lines') AS line))",
+);
