@@ -11,17 +11,19 @@ ALTER TABLE payments
     ADD CONSTRAINT payments_fee_check CHECK (fee >= 0 AND fee <= amount),
     ADD CONSTRAINT payments_received_on_check CHECK ((purpose = 'invoices') = (received_on IS NOT NULL));
 
--- A payment for invoices that went back, in whole or in part: bounced, recalled, or paid back.
+-- A payment for invoices that went back, in whole or in part: bounced, recalled, or paid back; or what
+-- a credit note gave beyond what was open, paid out.
 CREATE TABLE payment_returns (
     return_id          uuid PRIMARY KEY,
     account_id         uuid NOT NULL REFERENCES accounts,
     posting            bigint NOT NULL CHECK (posting > 0),
-    payment_id         uuid NOT NULL REFERENCES payments,
+    -- The payment, or the credit note's document.
+    source_id          uuid NOT NULL,
     external_reference text NOT NULL CHECK (length(external_reference) BETWEEN 1 AND 200),
     amount             numeric(28, 12) NOT NULL CHECK (amount > 0),
     reason             text NOT NULL,
     returned_at        timestamptz NOT NULL DEFAULT clock_timestamp(),
-    UNIQUE (payment_id, external_reference)
+    UNIQUE (source_id, external_reference)
 );
 
 -- What a credit note corrects.
@@ -95,6 +97,15 @@ CREATE TRIGGER write_offs_no_truncate BEFORE TRUNCATE ON write_offs
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER settlements_no_truncate BEFORE TRUNCATE ON settlements
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+-- An unapplied receipt lessens what is owed and is never spendable: it adds nothing to the limit.
+ALTER TABLE account_funds DROP COLUMN available;
+ALTER TABLE account_funds ADD COLUMN available numeric(28, 12) GENERATED ALWAYS AS (
+    promotional + credits - overdrawn
+    + greatest(0, trunc(least(credit_limit, credit_limit - receivable + unapplied)
+                        / (1 + tax_rate), 12) - unbilled)
+    - leased
+) STORED;
 
 -- Each invoice with what has become of it; the one place that says what is open.
 CREATE VIEW invoice_standings AS

@@ -25,7 +25,8 @@ use crate::{
         receivables::{self, Aging, AgingFilter},
         settlement::{
             self, AllocationOrder, CreditNoteOrder, CreditScope, LineCredit, Payment,
-            PaymentFilter, PaymentOrder, ReturnOrder, Share, Standing, VoidOrder, WriteOffOrder,
+            PaymentFilter, PaymentOrder, PayoutOrder, ReturnOrder, Share, Standing, VoidOrder,
+            WriteOffOrder,
         },
     },
     database::reports::ReportPool,
@@ -117,16 +118,37 @@ pub(super) async fn reverse_payment(
     request: &proto::ReversePaymentRequest,
 ) -> Result<proto::ReversePaymentResponse, Status> {
     let amount = request.amount.as_ref().map(|amount| any_amount("amount", amount));
-    let order = ReturnOrder {
-        payment: id("payment_id", &request.payment_id).map_err(refused)?,
-        amount: amount.transpose().map_err(refused)?,
-        external_reference: request.external_reference.clone(),
-        reason: request.reason.clone(),
-        idempotency_key: request.idempotency_key.clone(),
-    };
+    let amount = amount.transpose().map_err(refused)?;
     let mut turn: Turn = begin!(pool, "ReversePayment", request);
-    let payment = settlement::reverse(turn.connection(), &order).await.map_err(refused)?;
-    let response = proto::ReversePaymentResponse { payment: Some(payment_message(&payment)) };
+    let of_credit_note = match filed::document(turn.connection(), &request.payment_id).await {
+        Ok(found) => found.is_some(),
+        Err(error) => return Err(refused(error)),
+    };
+    let response = if of_credit_note {
+        let order = PayoutOrder {
+            credit_note: request.payment_id.clone(),
+            amount,
+            method: read_method(request.method)?,
+            external_reference: request.external_reference.clone(),
+            reason: request.reason.clone(),
+            idempotency_key: request.idempotency_key.clone(),
+        };
+        let (left, currency) =
+            settlement::pay_out(turn.connection(), &order).await.map_err(refused)?;
+        let unapplied = Some(money(left, currency));
+        proto::ReversePaymentResponse { payment: None, unapplied }
+    } else {
+        let order = ReturnOrder {
+            payment: id("payment_id", &request.payment_id).map_err(refused)?,
+            amount,
+            external_reference: request.external_reference.clone(),
+            reason: request.reason.clone(),
+            idempotency_key: request.idempotency_key.clone(),
+        };
+        let payment = settlement::reverse(turn.connection(), &order).await.map_err(refused)?;
+        let unapplied = Some(money(payment.unapplied, payment.currency));
+        proto::ReversePaymentResponse { payment: Some(payment_message(&payment)), unapplied }
+    };
     turn.commit(&response).await.map_err(refused)?;
     Ok(response)
 }

@@ -39,7 +39,8 @@ invoice goes first; invoices that were paid by the rest are open again.
 
 Examples:
   tollgate payment reverse 0196f1c2-… --reference 'R 81' --reason 'insufficient funds'
-  tollgate payment reverse 0196f1c2-… --amount 20 --reference 'R 82' --reason 'paid twice'";
+  tollgate payment reverse 0196f1c2-… --amount 20 --reference 'R 82' --reason 'paid twice'
+  tollgate payment reverse CN-2026-000001 --method wire --reference 'R 83' --reason 'asked for'";
 const LIST_EXAMPLES: &str = "\
 Examples:
   tollgate payment list acme
@@ -66,8 +67,11 @@ pub(super) enum PaymentCommand {
     /// Record that a payment went back
     #[command(after_help = REVERSE_EXAMPLES)]
     Reverse {
-        /// The payment's id
+        /// The payment's id, or a credit note's number or id
         payment_id: String,
+        /// How a credit note is paid out
+        #[arg(long, value_enum)]
+        method: Option<Method>,
         /// How much went back [default: all that is left]
         #[arg(long, value_parser = args::parse_amount)]
         amount: Option<String>,
@@ -213,7 +217,7 @@ pub(super) async fn run(command: PaymentCommand, session: &Session) -> Result<()
                 vec![("applied", money(answer.applied)), ("unapplied", money(answer.unapplied))];
             session.output.show(&Table::record("allocation", fields))
         }
-        PaymentCommand::Reverse { payment_id, amount, reference, reason, idempotency } => {
+        PaymentCommand::Reverse { payment_id, method, amount, reference, reason, idempotency } => {
             let amount = match amount {
                 Some(amount) => {
                     let currency = currency_of(&mut billing, &payment_id).await?;
@@ -227,9 +231,12 @@ pub(super) async fn run(command: PaymentCommand, session: &Session) -> Result<()
                 external_reference: reference,
                 reason,
                 idempotency_key: idempotency.key(),
+                method: method.map_or(0, i32::from),
             };
             let answer = billing.reverse_payment(request).await?.into_inner();
-            session.output.show_all(&details(required(answer.payment, "payment")?))
+            let left = Table::record("left", vec![("unapplied", money(answer.unapplied))]);
+            let tables = answer.payment.map_or_else(|| vec![left], details);
+            session.output.show_all(&tables)
         }
         PaymentCommand::List { account, unapplied, limit } => {
             list(&mut billing, account, unapplied, &limit, session).await

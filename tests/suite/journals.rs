@@ -61,6 +61,12 @@ async fn hledger_reads_the_journal_and_has_the_balances_of_the_books() {
     let journal = export(&world, of(JournalFormat::Hledger)).await.unwrap();
     assert_eq!(journal, export(&world, of(JournalFormat::Hledger)).await.unwrap());
 
+    assert_hledger_agrees(&world).await;
+}
+
+/// Fails unless hledger reads the books' journal and comes to their balances.
+pub(crate) async fn assert_hledger_agrees(world: &World) {
+    let journal = export(world, of(JournalFormat::Hledger)).await.unwrap();
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(journal.as_bytes()).unwrap();
     let path = file.path().to_str().unwrap();
@@ -86,7 +92,7 @@ async fn hledger_reads_the_journal_and_has_the_balances_of_the_books() {
         let amount = row[1].strip_suffix(" USD").unwrap_or(&row[1]);
         balances.insert(name[..4].to_owned(), amount.parse::<Decimal>().unwrap());
     }
-    let books = books(&world).await;
+    let books = books(world).await;
     assert!(books.len() >= 6, "{books:?}");
     balances.retain(|code, balance| books.contains_key(code) || !balance.is_zero());
     assert_eq!(balances, books);

@@ -96,6 +96,9 @@ pub async fn issue_credit_note(
 ) -> Result<Credited, BillingError> {
     let reason = required("reason", &order.reason, MAX_NOTE)?;
     let (frozen, mut funds, standing) = locked_invoice(connection, &order.invoice).await?;
+    if standing.recoverable().is_positive() {
+        return Err(SettlementError::GivenUp(standing.number).into());
+    }
     let earlier = store::credit_notes(connection, frozen.id).await?;
     let today = today(connection).await?;
     let note = credit_note(&frozen.document, &earlier, &order.scope, reason, today)?;

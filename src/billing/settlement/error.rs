@@ -111,6 +111,14 @@ pub enum SettlementError {
         /// What was done with it.
         was: &'static str,
     },
+    /// An invoice that was given up asks for nothing that could be taken back.
+    #[error("{0} is written off; credit it once it is paid")]
+    GivenUp(String),
+    /// Recoveries whose tax is owed in several places.
+    #[error(
+        "the tax of the invoices that are recovered is owed in several places; record a payment for each"
+    )]
+    SeveralTaxes,
     /// A day that has not come.
     #[error("received_on is {0}, which has not come; give the day the money reached us")]
     NotYet(chrono::NaiveDate),
@@ -125,6 +133,7 @@ impl Problem for SettlementError {
             | Self::NamedTwice(_)
             | Self::LineTwice(_)
             | Self::NoInvoices
+            | Self::SeveralTaxes
             | Self::NotYet(_) => ProblemKind::InvalidArgument,
             Self::NotAnInvoice { .. }
             | Self::MoreThanOpen { .. }
@@ -132,6 +141,7 @@ impl Problem for SettlementError {
             | Self::MoreThanAvailable { .. }
             | Self::MoreThanLeft { .. }
             | Self::MoreThanCreditable { .. }
+            | Self::GivenUp(_)
             | Self::NotVoidable { .. } => ProblemKind::FailedPrecondition,
         }
     }
@@ -152,19 +162,22 @@ impl Problem for SettlementError {
             Self::NoSuchLine { .. } => "LINE_NOT_FOUND",
             Self::LineTwice(_) => "LINE_NAMED_TWICE",
             Self::NotVoidable { .. } => "NOT_VOIDABLE",
+            Self::GivenUp(_) => "WRITTEN_OFF",
+            Self::SeveralTaxes => "SEVERAL_TAXES",
             Self::NotYet(_) => "INVALID_DATE",
         }
     }
 
     fn field(&self) -> Option<String> {
         let field = match self {
-            Self::NotAnInvoice { .. } | Self::NotVoidable { .. } => "invoice",
+            Self::NotAnInvoice { .. } | Self::NotVoidable { .. } | Self::GivenUp(_) => "invoice",
             Self::UnknownPayment(_) => "payment_id",
             Self::Amount { field, .. } | Self::TooFine { field, .. } => field,
             Self::NamedTwice(_)
             | Self::MoreThanOpen { .. }
             | Self::NothingOpen(_)
             | Self::MoreThanAvailable { .. }
+            | Self::SeveralTaxes
             | Self::NoInvoices => "allocations",
             Self::MoreThanLeft { .. } => "amount",
             Self::MoreThanCreditable { .. } => "net",

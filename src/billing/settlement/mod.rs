@@ -23,8 +23,8 @@ pub use credit_notes::{
 };
 pub use error::SettlementError;
 pub use payments::{
-    Allocated, AllocationOrder, Payment, PaymentFilter, PaymentOrder, ReturnOrder, Settlement,
-    SettlementKind, allocate, list as list_payments, payment, record, reverse,
+    Allocated, AllocationOrder, Payment, PaymentFilter, PaymentOrder, PayoutOrder, ReturnOrder,
+    Settlement, SettlementKind, allocate, list as list_payments, pay_out, payment, record, reverse,
 };
 pub use plan::Share;
 pub(crate) use store::standings_of;

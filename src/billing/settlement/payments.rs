@@ -4,8 +4,8 @@ use chrono::{DateTime, NaiveDate, Utc};
 use sqlx::PgConnection;
 
 use super::{
-    SettlementError, Share, Standing,
-    plan::{Planned, Rules, plan},
+    SettlementError, Share,
+    plan::{Rules, plan},
     store::{self, Entry},
 };
 use crate::{
@@ -212,15 +212,9 @@ pub async fn record(
     for one in planned {
         let document = Some(one.invoice);
         if one.recovers {
-            // Only one tax account fits a payment; recoveries of several are several payments.
             let code = store::tax_code(connection, one.invoice).await?;
             if parts.recovered.is_positive() && code != tax_code {
-                return Err(SettlementError::MoreThanOpen {
-                    number: number_of(&standings, &one),
-                    asked: one.amount,
-                    open: Amount::ZERO,
-                }
-                .into());
+                return Err(SettlementError::SeveralTaxes.into());
             }
             tax_code = code;
             parts.recovered = parts.recovered.saturating_add(one.amount.minus_to_zero(one.tax));
@@ -242,11 +236,6 @@ pub async fn record(
     let key = &order.idempotency_key;
     settle(connection, &mut funds, posting, (id, key, note), &entries).await?;
     Ok((payment(connection, id).await?, false))
-}
-
-fn number_of(standings: &[Standing], planned: &Planned) -> String {
-    let found = standings.iter().find(|standing| standing.document_id == planned.invoice);
-    found.map(|standing| standing.number.clone()).unwrap_or_default()
 }
 
 fn check_fee(order: &PaymentOrder, decimals: u32) -> Result<(), SettlementError> {
@@ -427,34 +416,12 @@ pub async fn reverse(
     // Again, under the lock.
     let paid = payment(connection, order.payment).await?;
     let left = paid.amount.minus_to_zero(paid.returned);
-    let asked = order.amount.map(|(amount, currency)| {
-        check_amount(&funds, amount, currency)?;
-        Ok::<_, LedgerError>(amount)
-    });
-    let asked = asked.transpose()?;
-    if let Some((id, recorded)) = store::earlier_return(connection, paid.id, reference).await? {
-        if asked.is_some_and(|asked| asked != recorded) {
-            return Err(LedgerError::RecordedDifferently {
-                what: "return",
-                id,
-                method: paid.method,
-                reference: reference.to_owned(),
-                field: "amount",
-                recorded: recorded.to_string(),
-            }
-            .into());
-        }
+    let asked = asked(&funds, order.amount)?;
+    if let Some(earlier) = store::earlier_return(connection, paid.id, reference).await? {
+        same_return(earlier, asked, paid.method, reference)?;
         return Ok(paid);
     }
-    let amount = asked.unwrap_or(left);
-    if amount > left || amount.is_zero() {
-        return Err(SettlementError::MoreThanLeft { asked: amount, left }.into());
-    }
-    let decimals = funds.currency.minor_unit();
-    if amount.rounded(decimals) != amount {
-        let field = "amount.amount";
-        return Err(SettlementError::TooFine { field, amount, decimals }.into());
-    }
+    let amount = returnable(asked, left, funds.currency)?;
     let (parts, entries, recovered) = taken_back(&paid, amount, amount == left);
     let tax_code = match recovered {
         Some(invoice) => store::tax_code(connection, invoice).await?,
@@ -464,10 +431,104 @@ pub async fn reverse(
     let posting = Posting::payment_return(&parts, tax_code, paid.method);
     let cause = (id, order.idempotency_key.as_str(), reason);
     let posting = settle(connection, &mut funds, posting, cause, &entries).await?;
-    let new =
-        store::NewReturn { id, account, posting, payment: paid.id, reference, amount, reason };
+    let new = store::NewReturn { id, account, posting, source: paid.id, reference, amount, reason };
     store::insert_return(connection, &new).await?;
     payment(connection, paid.id).await
+}
+
+/// What a credit note gave beyond what was open, paid out to the customer.
+#[derive(Debug, Clone)]
+pub struct PayoutOrder {
+    /// The credit note's number or id.
+    pub credit_note: String,
+    /// How much; all that is unapplied where it is not said.
+    pub amount: Option<(Amount, Currency)>,
+    /// How it is paid out.
+    pub method: PaymentMethod,
+    /// The payout's id at the processor or bank; unique for the credit note.
+    pub external_reference: String,
+    /// Why.
+    pub reason: String,
+    /// The caller's idempotency key; may be empty.
+    pub idempotency_key: String,
+}
+
+/// Pays out what is unapplied of a credit note, once per reference. What is unapplied after it.
+///
+/// # Errors
+/// [`SettlementError::UnknownPayment`], [`SettlementError::MoreThanLeft`], [`LedgerError`].
+pub async fn pay_out(
+    connection: &mut PgConnection,
+    order: &PayoutOrder,
+) -> Result<(Amount, Currency), BillingError> {
+    let reference = required("external_reference", &order.external_reference, MAX_REFERENCE)?;
+    let reason = required("reason", &order.reason, MAX_NOTE)?;
+    let source = store::source(connection, &order.credit_note).await?;
+    let source =
+        source.ok_or_else(|| SettlementError::UnknownPayment(order.credit_note.clone()))?;
+    let mut funds = lock(connection, source.account_id).await?;
+    let left = store::unapplied(connection, source.source_id).await?;
+    let asked = asked(&funds, order.amount)?;
+    if let Some(earlier) = store::earlier_return(connection, source.source_id, reference).await? {
+        same_return(earlier, asked, order.method, reference)?;
+        return Ok((left, funds.currency));
+    }
+    let amount = returnable(asked, left, funds.currency)?;
+    let id = CauseId::generate();
+    let parts = PaymentParts { unapplied: amount, ..PaymentParts::default() };
+    let posting = Posting::payment_return(&parts, LedgerCode::tax(None), order.method);
+    let kind = SettlementKind::PaymentReturn;
+    let entry = Entry::new(kind, source.source_id, None, amount).taken_back();
+    let cause = (id, order.idempotency_key.as_str(), reason);
+    let posting = settle(connection, &mut funds, posting, cause, &[entry]).await?;
+    let (account, source) = (source.account_id, source.source_id);
+    let new = store::NewReturn { id, account, posting, source, reference, amount, reason };
+    store::insert_return(connection, &new).await?;
+    Ok((left.minus_to_zero(amount), funds.currency))
+}
+
+/// The amount that was asked for, in the account's currency.
+fn asked(funds: &Funds, amount: Option<(Amount, Currency)>) -> Result<Option<Amount>, LedgerError> {
+    let Some((amount, currency)) = amount else { return Ok(None) };
+    check_amount(funds, amount, currency)?;
+    Ok(Some(amount))
+}
+
+/// Refuses another amount under a reference that was recorded.
+fn same_return(
+    (id, recorded): (CauseId, Amount),
+    asked: Option<Amount>,
+    method: PaymentMethod,
+    reference: &str,
+) -> Result<(), LedgerError> {
+    if asked.is_none_or(|asked| asked == recorded) {
+        return Ok(());
+    }
+    Err(LedgerError::RecordedDifferently {
+        what: "return",
+        id,
+        method,
+        reference: reference.to_owned(),
+        field: "amount",
+        recorded: recorded.to_string(),
+    })
+}
+
+/// What goes back: as much as was asked for, or all.
+fn returnable(
+    asked: Option<Amount>,
+    left: Amount,
+    currency: Currency,
+) -> Result<Amount, SettlementError> {
+    let amount = asked.unwrap_or(left);
+    if amount > left || amount.is_zero() {
+        return Err(SettlementError::MoreThanLeft { asked: amount, left });
+    }
+    let decimals = currency.minor_unit();
+    if amount.rounded(decimals) != amount {
+        return Err(SettlementError::TooFine { field: "amount.amount", amount, decimals });
+    }
+    Ok(amount)
 }
 
 /// What an invoice has of a payment.

@@ -257,7 +257,7 @@ macro_rules! select_payments {
              CROSS JOIN LATERAL (
                  SELECT coalesce(sum(payment_returns.amount), 0) AS returned
                  FROM payment_returns
-                 WHERE payment_returns.payment_id = payments.payment_id
+                 WHERE payment_returns.source_id = payments.payment_id
              ) AS gone
              CROSS JOIN LATERAL (
                  SELECT coalesce(sum(settlements.amount), 0) AS unapplied
@@ -347,21 +347,21 @@ pub(super) async fn entries(
 /// The return that was recorded under a reference: its amount.
 pub(super) async fn earlier_return(
     connection: &mut PgConnection,
-    payment: CauseId,
+    source: CauseId,
     reference: &str,
 ) -> Result<Option<(CauseId, Amount)>, BillingError> {
     let statement = "
         SELECT return_id, amount FROM payment_returns
-        WHERE payment_id = $1 AND external_reference = $2";
-    Ok(sqlx::query_as(statement).bind(payment).bind(reference).fetch_optional(connection).await?)
+        WHERE source_id = $1 AND external_reference = $2";
+    Ok(sqlx::query_as(statement).bind(source).bind(reference).fetch_optional(connection).await?)
 }
 
-/// A payment's return as it is recorded.
+/// What went back of a payment or credit note, as it is recorded.
 pub(super) struct NewReturn<'a> {
     pub(super) id: CauseId,
     pub(super) account: AccountId,
     pub(super) posting: i64,
-    pub(super) payment: CauseId,
+    pub(super) source: CauseId,
     pub(super) reference: &'a str,
     pub(super) amount: Amount,
     pub(super) reason: &'a str,
@@ -372,14 +372,14 @@ pub(super) async fn insert_return(
     new: &NewReturn<'_>,
 ) -> Result<(), BillingError> {
     let statement = "
-        INSERT INTO payment_returns (return_id, account_id, posting, payment_id,
+        INSERT INTO payment_returns (return_id, account_id, posting, source_id,
                                      external_reference, amount, reason)
         VALUES ($1, $2, $3, $4, $5, $6, $7)";
     sqlx::query(statement)
         .bind(new.id)
         .bind(new.account)
         .bind(new.posting)
-        .bind(new.payment)
+        .bind(new.source)
         .bind(new.reference)
         .bind(new.amount)
         .bind(new.reason)

@@ -8,6 +8,7 @@ mod reports;
 mod seller;
 mod settlement;
 mod sla_credit;
+mod year;
 
 use chrono::{DateTime, Datelike as _, Months, NaiveDate, Utc};
 use rust_decimal::Decimal;

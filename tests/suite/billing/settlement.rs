@@ -164,6 +164,21 @@ async fn an_unidentified_payment_waits_until_invoices_get_it() {
 }
 
 #[tokio::test]
+async fn an_unapplied_receipt_is_never_spendable() {
+    let world = world().await;
+    let client = &world.client;
+    customer(client, "acme", net_30()).await;
+    customer(client, "prepaid", Contract::default()).await;
+    for (account, spendable) in [("acme", "10000"), ("prepaid", "0")] {
+        let request = RecordPaymentRequest { account: account.to_owned(), ..wire(account, "700") };
+        pay(client, request).await.unwrap();
+        let balance = world.balance(account).await;
+        assert_eq!(decimal(balance.unapplied.as_ref()), dec("700"));
+        assert_eq!(decimal(balance.available.as_ref()), dec(spendable));
+    }
+}
+
+#[tokio::test]
 async fn a_payment_that_does_not_fit_is_refused_and_leaves_nothing() {
     let (world, invoices) = invoiced(1).await;
     let client = &world.client;
@@ -301,6 +316,17 @@ async fn credit_notes_take_an_invoice_back_before_and_after_it_was_paid() {
     issue(credit(invoice)).await.unwrap();
     assert_eq!(state(client, invoice).await.0, InvoiceStatus::Credited);
     assert_eq!(owed(&world).await, (dec("0"), dec("107.10")));
+    let payout = ReversePaymentRequest {
+        payment_id: after.credit_note.unwrap().invoice.unwrap().number,
+        external_reference: "out".to_owned(),
+        reason: "asked for".to_owned(),
+        method: PaymentMethod::Wire.into(),
+        ..ReversePaymentRequest::default()
+    };
+    for _ in 0..2 {
+        client.billing().reverse_payment(payout.clone()).await.unwrap();
+        assert_eq!(owed(&world).await, (dec("0"), dec("83.30")), "paid out once");
+    }
     let nothing = issue(credit(invoice)).await.unwrap_err();
     assert_eq!(nothing.code(), Code::InvalidArgument, "{nothing:?}");
     world.verify().await;
@@ -375,6 +401,8 @@ async fn what_is_given_up_takes_the_credit_limit_and_can_be_recovered() {
     assert_eq!(state(client, invoice).await, (InvoiceStatus::WrittenOff, dec("0")));
     let limit = world.balance("acme").await.credit_limit;
     assert_eq!(decimal(limit.as_ref()), dec("0"));
+    let credited = client.billing().issue_credit_note(credit(invoice)).await.unwrap_err();
+    assert_eq!(why(&credited), (Code::FailedPrecondition, "WRITTEN_OFF".to_owned()));
     let twice = client.billing().write_off(request).await.unwrap_err();
     assert_eq!(why(&twice), (Code::FailedPrecondition, "NOTHING_OPEN".to_owned()));
     world.verify().await;
