@@ -111,6 +111,11 @@ pub struct ServeArguments {
     )]
     pub closing: ClosingMode,
 
+    /// Suspend an account whose invoice is more than so many days past due [default: never]
+    #[arg(long, value_name = "DAYS", env = "TOLLGATE_OVERDUE_GRACE_DAYS")]
+    #[arg(value_parser = clap::value_parser!(u16).range(0..=3650))]
+    pub overdue_grace_days: Option<u16>,
+
     /// The directory of Postgres's server programs [default: the newest installed]
     #[arg(long, value_name = "DIR", env = "TOLLGATE_POSTGRES_BIN")]
     pub postgres_bin: Option<PathBuf>,
@@ -183,6 +188,8 @@ pub struct Config {
     /// Whether months are closed once they are over. Months that nobody closes are invoiced by
     /// nobody, so that it is on unless said.
     pub closes_months: bool,
+    /// After how many days past due an account is suspended; never where it is not said.
+    pub overdue_grace_days: Option<u16>,
     /// Where the secret comes from.
     pub secret: SecretSource,
     /// The file in which an operator's token is left at each start, if any.
@@ -282,6 +289,7 @@ impl Config {
                 grace: arguments.settlement_grace,
             },
             closes_months: arguments.closing == ClosingMode::Automatic,
+            overdue_grace_days: arguments.overdue_grace_days,
             secret,
             operator_token,
             open_health: is_open(OpenService::Health),

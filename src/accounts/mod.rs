@@ -193,6 +193,22 @@ pub(crate) async fn read(
     store::account(connection, account).await?.ok_or_else(|| unknown(account))
 }
 
+/// Suspends an account, or lets it work again, for what the books found. The caller holds the lock of
+/// its funds.
+///
+/// # Errors
+/// There is no such account, or the database failed.
+pub(crate) async fn set_status(
+    connection: &mut PgConnection,
+    account: AccountId,
+    status: AccountStatus,
+    reason: &str,
+) -> Result<(), AccountError> {
+    store::write_status(connection, account, status, reason).await?;
+    finish(connection, account, Vec::new()).await?;
+    Ok(())
+}
+
 /// Locks the account against every other change, and reads it.
 async fn locked(
     connection: &mut PgConnection,

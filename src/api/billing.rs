@@ -224,6 +224,15 @@ impl BillingService for BillingApi {
         settlement::write_off(&self.pool, request.get_ref()).await.map(Response::new)
     }
 
+    async fn list_dunning_events(
+        &self,
+        request: Request<proto::ListDunningEventsRequest>,
+    ) -> Result<Response<proto::ListDunningEventsResponse>, Status> {
+        settlement::dunning_events(&self.reports, &self.directory, &request)
+            .await
+            .map(Response::new)
+    }
+
     async fn get_aging(
         &self,
         request: Request<proto::GetAgingRequest>,

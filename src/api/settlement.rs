@@ -21,6 +21,7 @@ use crate::{
     accounts::directory::Directory,
     billing::{
         documents::{Frozen, store as filed},
+        dunning::{self, DunningFilter},
         error::BillingError,
         receivables::{self, Aging, AgingFilter},
         settlement::{
@@ -38,6 +39,7 @@ use crate::{
 
 const LIST: &str = "ListPayments";
 const AGING: &str = "GetAging";
+const DUNNING: &str = "ListDunningEvents";
 
 /// Opens a changing call, or answers it as it was answered before.
 macro_rules! begin {
@@ -242,6 +244,35 @@ pub(super) async fn write_off(
     };
     turn.commit(&response).await.map_err(refused)?;
     Ok(response)
+}
+
+pub(super) async fn dunning_events(
+    reports: &ReportPool,
+    directory: &Directory,
+    request: &Request<proto::ListDunningEventsRequest>,
+) -> Result<proto::ListDunningEventsResponse, Status> {
+    let account = optional_account(directory, request, &request.get_ref().account).await?;
+    let request = request.get_ref();
+    let page = page(DUNNING, request.page_size, &request.page_token).map_err(refused)?;
+    let filter = DunningFilter { account, before: page.after, limit: page.limit() };
+    let mut snapshot = reports.snapshot().await.map_err(refused)?;
+    let mut rows = dunning::events(&mut snapshot, &filter).await.map_err(refused)?;
+    let next_page_token = next_page_token(DUNNING, &mut rows, page.size, |last| last.dunning_event);
+    let events = rows
+        .into_iter()
+        .map(|event| proto::DunningEvent {
+            number: event.dunning_event,
+            account_id: event.account_id.to_string(),
+            open: Some(exact(event.open.decimal(), &event.currency)),
+            handle: event.handle,
+            accounts_payable_email: event.accounts_payable_email,
+            invoice: event.number,
+            kind: event.kind,
+            days: event.days,
+            noted_at: Some(timestamp(event.noted_at)),
+        })
+        .collect();
+    Ok(proto::ListDunningEventsResponse { events, next_page_token })
 }
 
 pub(super) async fn aging(

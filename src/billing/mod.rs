@@ -5,13 +5,14 @@
 //! account's month and what it posts, [`tax`] says how it is taxed; both are pure. [`seller`] keeps
 //! who we are, [`documents`] numbers and freezes, [`receipts`] issues what a top-up calls for, and
 //! [`closing`] closes a month. [`settlement`] is what becomes of an invoice, [`receivables`] what is
-//! owed of it. [`export`] writes documents as files. [`sla`] computes what missed
+//! owed of it, and [`dunning`] what happens where it is overdue. [`export`] writes documents as files. [`sla`] computes what missed
 //! availability gives back, and [`reports`] what finance reads of a month.
 
 pub mod assembly;
 pub mod closing;
 pub mod document;
 pub mod documents;
+pub mod dunning;
 pub mod error;
 pub mod export;
 pub mod receipts;

@@ -5,10 +5,10 @@ use super::{
     args::Limit,
     client::Authorized,
     error::CliError,
-    output::{Table, money, text},
+    output::{Table, Value, moment, money, text},
 };
 use crate::proto::{
-    AccountAging, GetAgingRequest, GetStatementResponse,
+    AccountAging, GetAgingRequest, GetStatementResponse, ListDunningEventsRequest,
     billing_service_client::BillingServiceClient,
 };
 
@@ -86,4 +86,35 @@ pub(super) fn statement(statement: GetStatementResponse) -> Table {
         money(statement.closing),
     ]);
     table
+}
+
+pub(super) async fn dunning(
+    billing: &mut BillingServiceClient<Authorized>,
+    account: String,
+    limit: &Limit,
+    session: &Session,
+) -> Result<(), CliError> {
+    let columns = ["number", "at", "account", "invoice", "event", "days", "open", "mail"];
+    let mut table = Table::list("events", &columns);
+    let mut pages = limit.pages();
+    while let Some((page_size, page_token)) = pages.next_page() {
+        let account = account.clone();
+        let request = ListDunningEventsRequest { account, page_size, page_token };
+        let page = billing.list_dunning_events(request).await?.into_inner();
+        pages.came(page.events.len(), page.next_page_token);
+        for event in page.events {
+            table.row([
+                Value::Number(event.number),
+                moment(event.noted_at),
+                text(event.handle),
+                text(event.invoice),
+                text(event.kind),
+                Value::Number(event.days.into()),
+                money(event.open),
+                text(event.accounts_payable_email),
+            ]);
+        }
+    }
+    session.output.show(&table)?;
+    session.tell_if_more(&pages)
 }

@@ -56,6 +56,10 @@ totals.
 Examples:
   tollgate report aging
   tollgate report aging --as-of 2026-10-31 --all --output csv";
+const DUNNING_EXAMPLES: &str = "\
+Examples:
+  tollgate report dunning
+  tollgate report dunning acme --output json";
 const STATEMENT_EXAMPLES: &str = "\
 Examples:
   tollgate report statement acme
@@ -83,6 +87,14 @@ pub(super) enum ReportCommand {
         /// At the end of this day, such as 2026-10-31 [default: today]
         #[arg(long, value_name = "DAY", default_value = "", hide_default_value = true)]
         as_of: String,
+        #[command(flatten)]
+        limit: Limit,
+    },
+    /// Reminders of overdue invoices, suspensions and releases, newest first
+    #[command(after_help = DUNNING_EXAMPLES)]
+    Dunning {
+        /// Handle or id [default: all accounts]
+        account: Option<String>,
         #[command(flatten)]
         limit: Limit,
     },
@@ -147,6 +159,10 @@ pub(super) async fn run(command: ReportCommand, session: &Session) -> Result<(),
         ReportCommand::Aging { account, as_of, limit } => {
             let account = account.unwrap_or_default();
             receivables::aging(&mut billing, account, as_of, &limit, session).await
+        }
+        ReportCommand::Dunning { account, limit } => {
+            let account = account.unwrap_or_default();
+            receivables::dunning(&mut billing, account, &limit, session).await
         }
         ReportCommand::Statement { account, from, until } => {
             let request = GetStatementRequest { account, from, until };

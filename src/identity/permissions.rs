@@ -43,6 +43,7 @@ pub const TABLE: &[(&str, &[Role])] = &[
     ("/tollgate.v1.BillingService/IssueCreditNote", &[Finance]),
     ("/tollgate.v1.BillingService/VoidInvoice", &[Finance]),
     ("/tollgate.v1.BillingService/WriteOff", &[Finance]),
+    ("/tollgate.v1.BillingService/ListDunningEvents", &[Finance, Auditor]),
     ("/tollgate.v1.BillingService/GetAging", &[Finance, Auditor]),
     ("/tollgate.v1.BillingService/GetStatement", STAFF_AND_OWNER),
     ("/tollgate.v1.BillingService/GetDeferredRevenue", &[Finance, Auditor]),

@@ -6,7 +6,7 @@ use super::{Parts, ServerError};
 use crate::{
     accounts::{change::Change, directory::Directory},
     authorization::{Authorizer, lifetime::Lifetime, limits},
-    billing::closing::Closing,
+    billing::{closing::Closing, dunning::Dunning},
     catalog::book::PriceBook,
     clock,
     database::pool,
@@ -52,6 +52,7 @@ impl Domain {
         if parts.closes_months {
             closing.clone().keep(&parts.tasks);
         }
+        Dunning::new(parts.pool.clone(), parts.overdue_grace_days).keep(&parts.tasks);
         let domain = Self { directory, book, authorizer, recorder, closing };
         domain.listen(parts);
         Ok(domain)

@@ -92,6 +92,7 @@ pub(crate) struct Parts {
     pub(crate) tasks: Tasks,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) closes_months: bool,
+    pub(crate) overdue_grace_days: Option<u16>,
 }
 
 /// Builds everything that `config` asks for and begins to answer.
@@ -138,6 +139,7 @@ pub async fn start(config: Config) -> Result<RunningServer, ServerError> {
         tasks: Tasks::new(),
         metrics: Arc::new(Metrics::new()),
         closes_months: config.closes_months,
+        overdue_grace_days: config.overdue_grace_days,
     };
     let (health, health_service) = Health::new(parts.metrics.database.clone());
     let routes = match services::routes(&parts, config.lifetime, health_service).await {

@@ -14,6 +14,7 @@ use crate::{
         assembly::{billed_again, days_of},
         document::{Document, DocumentKind},
         documents::{self, Filing, Frozen, store as filed},
+        dunning,
         error::BillingError,
         seller::store as sellers,
     },
@@ -115,6 +116,7 @@ pub async fn issue_credit_note(
         issue(connection, &mut funds, &frozen, &standing, note, purpose, &order.idempotency_key)
             .await?;
     store::insert_credit_note(connection, credited.id, frozen.id, purpose, None).await?;
+    dunning::release(connection, funds.account_id).await?;
     Ok(credited)
 }
 

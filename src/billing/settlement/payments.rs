@@ -9,7 +9,7 @@ use super::{
     store::{self, Entry},
 };
 use crate::{
-    billing::error::BillingError,
+    billing::{dunning, error::BillingError},
     ids::{AccountId, CauseId},
     ledger::{
         chart::{LedgerCode, PaymentMethod},
@@ -295,6 +295,7 @@ pub(super) async fn settle(
         store::insert_entries(connection, funds.account_id, posting, entries).await?;
     }
     announce(connection, funds.account_id).await?;
+    dunning::release(connection, funds.account_id).await?;
     Ok(posting)
 }
 

@@ -2,12 +2,14 @@
 
 use rust_decimal::Decimal;
 use tollgate::{
+    billing::dunning::{Dunning, Round},
     cli::client::Client,
     proto::{
-        AllocatePaymentRequest, Contract, CreditNoteLine, GetAccountRequest, GetAgingRequest,
-        GetStatementRequest, Invoice, InvoiceStatus, IssueCreditNoteRequest, ListInvoicesRequest,
-        ListPaymentsRequest, Payment, PaymentAllocation, PaymentMethod, PaymentTerms,
-        RecordPaymentRequest, ReversePaymentRequest, TaxTreatment, TopUpRequest,
+        AccountStatus, AllocatePaymentRequest, Contract, CreditNoteLine, GetAccountRequest,
+        GetAgingRequest, GetStatementRequest, Invoice, InvoiceStatus, IssueCreditNoteRequest,
+        ListDunningEventsRequest, ListInvoicesRequest, ListPaymentsRequest, Payment,
+        PaymentAllocation, PaymentMethod, PaymentTerms, RecordPaymentRequest,
+        ReversePaymentRequest, SuspendAccountRequest, TaxTreatment, TopUpRequest,
         UpdateAccountRequest, VoidInvoiceRequest, WriteOffRequest,
     },
 };
@@ -466,4 +468,51 @@ async fn aging_and_statement_come_to_what_the_ledger_says() {
     let open = ListInvoicesRequest { only_open: true, ..ListInvoicesRequest::default() };
     let open = client.billing().list_invoices(open).await.unwrap().into_inner().invoices;
     assert_eq!(open.len(), 1);
+}
+
+#[tokio::test]
+async fn an_overdue_customer_is_reminded_suspended_and_released_by_its_payment() {
+    let (world, invoices) = invoiced(1).await;
+    let client = &world.client;
+    let due: chrono::NaiveDate = invoices[0].due_date.parse().unwrap();
+    let later = |days: u64| due + chrono::Days::new(days);
+    let dunning = Dunning::new(world.server.pool(), Some(14));
+    let round = |reminders: usize, suspended: usize| Round { reminders, suspended };
+    assert_eq!(dunning.step(due).await.unwrap(), round(0, 0));
+    assert_eq!(dunning.step(later(1)).await.unwrap(), round(1, 0));
+    assert_eq!(dunning.step(later(7)).await.unwrap(), round(0, 0), "each step is noted once");
+    assert_eq!(dunning.step(later(14)).await.unwrap(), round(1, 0));
+    assert_eq!(dunning.step(later(15)).await.unwrap(), round(1, 1));
+    assert_eq!(dunning.step(later(16)).await.unwrap(), round(0, 0));
+    let status = || async {
+        let named = GetAccountRequest { account: "acme".to_owned() };
+        let account = client.accounts().get_account(named).await.unwrap().into_inner().account;
+        let account = account.unwrap();
+        (account.status(), account.status_reason)
+    };
+    let (suspended, reason) = status().await;
+    assert_eq!(suspended, AccountStatus::Suspended);
+    assert!(reason.contains("15 days past due"), "{reason}");
+
+    let request = RecordPaymentRequest { oldest_first: true, ..wire("p", "119") };
+    pay(client, request).await.unwrap();
+    assert_eq!(status().await, (AccountStatus::Active, String::new()));
+    let request = ListDunningEventsRequest { account: "acme".to_owned(), ..Default::default() };
+    let listed = client.billing().list_dunning_events(request).await.unwrap().into_inner();
+    let kinds: Vec<_> =
+        listed.events.iter().map(|event| (event.kind.as_str(), event.days)).collect();
+    let expected =
+        [("release", 0), ("suspension", 15), ("reminder", 15), ("reminder", 8), ("reminder", 1)];
+    assert_eq!(kinds, expected);
+
+    // Whom a person suspended, no payment releases.
+    let request = SuspendAccountRequest {
+        account: "acme".to_owned(),
+        reason: "fraud".to_owned(),
+        ..SuspendAccountRequest::default()
+    };
+    client.accounts().suspend_account(request).await.unwrap();
+    pay(client, wire("q", "1")).await.unwrap();
+    assert_eq!(status().await.0, AccountStatus::Suspended);
+    world.verify().await;
 }

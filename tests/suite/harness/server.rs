@@ -132,6 +132,7 @@ pub(crate) fn config(database: PgConnectOptions) -> Config {
         lifetime: Lifetime::default(),
         // Tests close months when they mean to.
         closes_months: false,
+        overdue_grace_days: None,
         open_health: true,
         open_reflection: true,
     }
