@@ -145,6 +145,8 @@ pub(super) fn details(
             .collect(),
         notes: document.notes.clone(),
         json,
+        reason: document.reason.clone(),
+        refers_to: document.preceding.iter().map(|one| one.number.clone()).collect(),
     }
 }
 

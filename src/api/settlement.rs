@@ -90,7 +90,8 @@ pub(super) async fn allocate_payment(
     request: &proto::AllocatePaymentRequest,
 ) -> Result<proto::AllocatePaymentResponse, Status> {
     let mut turn: Turn = begin!(pool, "AllocatePayment", request);
-    let currency = request.allocations.iter().find_map(|one| one.amount.as_ref());
+    let currency =
+        request.allocations.iter().find_map(|one| one.amount.as_ref().or(one.withheld.as_ref()));
     let currency = currency.map(|amount| any_amount("allocations.amount", amount)).transpose();
     let currency = currency.map_err(refused)?.map(|(_, currency)| currency);
     let shares = match currency {

@@ -335,7 +335,8 @@ pub(super) fn details(details: InvoiceDetails) -> Result<Vec<Table>, CliError> {
         ]);
     }
     let mut notes = Table::list("notes", &["note"]);
-    for note in details.notes {
+    let reason = (!details.reason.is_empty()).then_some(details.reason);
+    for note in reason.into_iter().chain(details.notes) {
         notes.row([text(note)]);
     }
     let record = Table::record("invoice", record(invoice).into());

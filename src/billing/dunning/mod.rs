@@ -4,7 +4,7 @@
 //! [`REMINDER_DAYS`] is noted once for an invoice, and a server that was away notes the last step alone.
 //! Suspension needs a grace to be configured. An account that was suspended for it is released by the
 //! payment or credit note that leaves nothing overdue, in the same transaction; one that a person
-//! suspended stays so.
+//! suspended stays so, and so does one whose debt was written off.
 
 mod store;
 

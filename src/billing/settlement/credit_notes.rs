@@ -250,6 +250,7 @@ pub async fn void_invoice(
     ];
     let cause = (credited.id, key, "paid before it was billed again");
     settle(connection, &mut funds, Posting::allocation(applied), cause, &entries).await?;
+    dunning::release(connection, funds.account_id).await?;
     let number = again.number.clone().unwrap_or_default();
     let replacement = filed::document(connection, &number).await?;
     let replacement = replacement.ok_or(BillingError::UnknownDocument(number))?;

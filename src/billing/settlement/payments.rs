@@ -235,6 +235,7 @@ pub async fn record(
     let posting = Posting::payment(&parts, tax_code, order.method);
     let key = &order.idempotency_key;
     settle(connection, &mut funds, posting, (id, key, note), &entries).await?;
+    dunning::release(connection, order.account).await?;
     Ok((payment(connection, id).await?, false))
 }
 
@@ -295,7 +296,6 @@ pub(super) async fn settle(
         store::insert_entries(connection, funds.account_id, posting, entries).await?;
     }
     announce(connection, funds.account_id).await?;
-    dunning::release(connection, funds.account_id).await?;
     Ok(posting)
 }
 
@@ -382,6 +382,7 @@ pub async fn allocate(
         given.chain([Entry::new(kind, id, None, applied).taken_back()]).collect();
     let cause = (id, order.idempotency_key.as_str(), "allocation");
     settle(connection, &mut funds, Posting::allocation(applied), cause, &entries).await?;
+    dunning::release(connection, source.account_id).await?;
     Ok(Allocated { account: source.account_id, currency: funds.currency, applied, unapplied })
 }
 

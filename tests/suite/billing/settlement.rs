@@ -152,6 +152,14 @@ async fn an_unidentified_payment_waits_until_invoices_get_it() {
     assert_eq!(listed.len(), 1);
 
     assert_eq!(allocate(client, &payment.payment_id, newer).await.unwrap(), dec("119"));
+    let withheld = PaymentAllocation { withheld: usd("1"), ..to(older, None) };
+    let withheld = AllocatePaymentRequest {
+        payment: payment.payment_id.clone(),
+        allocations: vec![withheld],
+        ..AllocatePaymentRequest::default()
+    };
+    let withheld = client.billing().allocate_payment(withheld).await.unwrap_err();
+    assert_eq!(why(&withheld), (Code::InvalidArgument, "INVALID_AMOUNT".to_owned()));
     let nothing = allocate(client, &payment.payment_id, newer).await.unwrap_err();
     assert_eq!(why(&nothing), (Code::FailedPrecondition, "NOTHING_OPEN".to_owned()));
     let rest = AllocatePaymentRequest {
@@ -268,7 +276,12 @@ async fn credit_notes_take_an_invoice_back_before_and_after_it_was_paid() {
         client.billing().issue_credit_note(request).await.map(tonic::Response::into_inner)
     };
     let partly = issue(IssueCreditNoteRequest { net: usd("10"), ..credit(invoice) }).await.unwrap();
-    let note = partly.credit_note.unwrap().invoice.unwrap();
+    let note = partly.credit_note.unwrap();
+    assert_eq!(
+        (note.reason.as_str(), &note.refers_to),
+        ("not as agreed", &vec![invoice.number.clone()])
+    );
+    let note = note.invoice.unwrap();
     assert!(note.number.starts_with("CN-"), "{note:?}");
     assert_eq!((decimal(note.net.as_ref()), decimal(note.tax.as_ref())), (dec("10"), dec("1.90")));
     assert_eq!(state(client, invoice).await, (InvoiceStatus::PartPaid, dec("107.10")));
@@ -515,4 +528,23 @@ async fn an_overdue_customer_is_reminded_suspended_and_released_by_its_payment()
     pay(client, wire("q", "1")).await.unwrap();
     assert_eq!(status().await.0, AccountStatus::Suspended);
     world.verify().await;
+}
+
+#[tokio::test]
+async fn who_is_suspended_stays_so_when_the_debt_is_written_off() {
+    let (world, invoices) = invoiced(1).await;
+    let client = &world.client;
+    let due: chrono::NaiveDate = invoices[0].due_date.parse().unwrap();
+    let dunning = Dunning::new(world.server.pool(), Some(0));
+    let round = dunning.step(due + chrono::Days::new(1)).await.unwrap();
+    assert_eq!(round, Round { reminders: 1, suspended: 1 });
+    let request = WriteOffRequest {
+        invoice: invoices[0].number.clone(),
+        reason: "insolvent".to_owned(),
+        ..WriteOffRequest::default()
+    };
+    client.billing().write_off(request).await.unwrap();
+    let named = GetAccountRequest { account: "acme".to_owned() };
+    let account = client.accounts().get_account(named).await.unwrap().into_inner().account;
+    assert_eq!(account.unwrap().status(), AccountStatus::Suspended);
 }
