@@ -193,7 +193,9 @@ async fn a_cluster_that_is_down_stops_when_told() {
     let down = state.wait_for(|state| *state == ClusterState::Restarting);
     tokio::time::timeout(PATIENCE, down).await.unwrap().unwrap();
     tokio::time::timeout(PATIENCE, cluster.stop()).await.unwrap().unwrap();
-    assert_nothing_runs_in(&directory);
+    // The children of a postmaster that was killed end by themselves, each in its own time.
+    let place = canonical(&directory);
+    eventually("nothing runs any more", || processes_below(&place).is_empty());
 }
 
 #[tokio::test]
