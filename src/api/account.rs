@@ -23,6 +23,7 @@ use crate::{
     authorization::Authorizer,
     database::reports::ReportPool,
     ids::AccountId,
+    ledger::credits,
     money::Currency,
     proto::{self, account_service_server::AccountService},
 };
@@ -238,6 +239,7 @@ impl AccountService for AccountApi {
             }
             Begun::First(turn) => turn,
         };
+        credits::give_up_residue(turn.connection(), id, key).await.map_err(refused)?;
         let changed =
             self.accounts.close(turn.connection(), id, &request.reason).await.map_err(refused)?;
         let answer =

@@ -18,8 +18,9 @@ use super::{
 };
 use crate::{
     accounts::directory::Directory,
+    authorization::authorizer::Authorizer,
     billing::{
-        closing::{ACCOUNTS_PER_STEP, Closing, MAX_ACCOUNTS_PER_STEP},
+        closing::{ACCOUNTS_PER_STEP, Closing, MAX_ACCOUNTS_PER_STEP, PassedOver},
         documents::{DocumentFilter, store},
         error::BillingError,
     },
@@ -37,6 +38,7 @@ pub struct BillingApi {
     reports: ReportPool,
     directory: Arc<Directory>,
     closing: Closing,
+    authorizer: Arc<Authorizer>,
 }
 
 impl BillingApi {
@@ -47,8 +49,9 @@ impl BillingApi {
         reports: ReportPool,
         directory: Arc<Directory>,
         closing: Closing,
+        authorizer: Arc<Authorizer>,
     ) -> Self {
-        Self { pool, reports, directory, closing }
+        Self { pool, reports, directory, closing, authorizer }
     }
 }
 
@@ -81,7 +84,22 @@ impl BillingService for BillingApi {
             accounts: progress.accounts,
             documents: progress.documents,
             remaining: progress.remaining,
+            passed_over: progress.passed_over.iter().map(passed_over).collect(),
+            stalled: progress.stalled,
         }))
+    }
+
+    async fn issue_final_invoice(
+        &self,
+        request: Request<proto::IssueFinalInvoiceRequest>,
+    ) -> Result<Response<proto::IssueFinalInvoiceResponse>, Status> {
+        let name = &request.get_ref().account;
+        let account = named_account(&self.directory, caller(&request)?, "account", name).await?;
+        // What this server holds beyond its reservations must not count as authorized.
+        self.authorizer.give_back(account).await.map_err(refused)?;
+        let issue =
+            settlement::issue_final_invoice(&self.pool, &self.closing, account, request.get_ref());
+        Box::pin(issue).await.map(Response::new)
     }
 
     async fn preview_invoice(
@@ -274,4 +292,9 @@ impl BillingService for BillingApi {
     ) -> Result<Response<proto::GetTaxSummaryResponse>, Status> {
         report::tax_summary(&self.reports, request.get_ref()).await.map(Response::new)
     }
+}
+
+fn passed_over(one: &PassedOver) -> proto::PassedOverAccount {
+    let PassedOver { account, problem } = one;
+    proto::PassedOverAccount { account_id: account.to_string(), problem: problem.clone() }
 }

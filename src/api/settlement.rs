@@ -20,6 +20,7 @@ use super::{
 use crate::{
     accounts::directory::Directory,
     billing::{
+        closing::Closing,
         documents::{Frozen, store as filed},
         dunning::{self, DunningFilter},
         error::BillingError,
@@ -201,6 +202,26 @@ pub(super) async fn issue_credit_note(
     let note = document(turn.connection(), &done.id.to_string()).await?;
     let credit_note = Some(frozen_details(note, None));
     let response = proto::IssueCreditNoteResponse { credit_note, surplus };
+    turn.commit(&response).await.map_err(refused)?;
+    Ok(response)
+}
+
+pub(super) async fn issue_final_invoice(
+    pool: &PgPool,
+    closing: &Closing,
+    account: AccountId,
+    request: &proto::IssueFinalInvoiceRequest,
+) -> Result<proto::IssueFinalInvoiceResponse, Status> {
+    let mut turn: Turn = begin!(pool, "IssueFinalInvoice", request);
+    let made = closing.finally(turn.connection(), account).await.map_err(refused)?;
+    let standings = settlement::standings_of(turn.connection(), &made).await.map_err(refused)?;
+    let mut invoices = Vec::new();
+    for id in made {
+        let frozen = document(turn.connection(), &id.to_string()).await?;
+        let standing = standings.iter().find(|standing| standing.document_id == id);
+        invoices.push(frozen_details(frozen, standing));
+    }
+    let response = proto::IssueFinalInvoiceResponse { invoices };
     turn.commit(&response).await.map_err(refused)?;
     Ok(response)
 }

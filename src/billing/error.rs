@@ -11,6 +11,7 @@ use crate::{
     catalog::error::CatalogError,
     database::failure::{DatabaseFailure, RETRY_AFTER},
     ledger::error::LedgerError,
+    money::Amount,
     problem::{Problem, ProblemKind},
 };
 
@@ -40,6 +41,22 @@ pub enum BillingError {
     /// Another closing is running.
     #[error("another closing is running; try again when it is done")]
     ClosingRuns,
+    /// A final invoice is asked for an account that can go on working.
+    #[error(
+        "account {0} is not suspended, and can use more after its final invoice; suspend it first"
+    )]
+    NotSuspended(String),
+    /// A final invoice is asked for while something is authorized.
+    #[error(
+        "{held} of account {account} is authorized and not settled; wait until it is recorded, \
+         cancelled or lapsed"
+    )]
+    StillAuthorized {
+        /// The account's handle.
+        account: String,
+        /// What servers hold of its funds, in its currency.
+        held: Amount,
+    },
     /// The account has nothing to bill.
     #[error("account {account} has no usage to bill in {}; give another period", .period.format("%Y-%m"))]
     NothingToBill {
@@ -92,9 +109,11 @@ impl Problem for BillingError {
     fn kind(&self) -> ProblemKind {
         match self {
             Self::Invalid(_) => ProblemKind::InvalidArgument,
-            Self::SellerNotSet | Self::PeriodNotOver { .. } | Self::PeriodClosed { .. } => {
-                ProblemKind::FailedPrecondition
-            }
+            Self::SellerNotSet
+            | Self::PeriodNotOver { .. }
+            | Self::PeriodClosed { .. }
+            | Self::NotSuspended(_)
+            | Self::StillAuthorized { .. } => ProblemKind::FailedPrecondition,
             Self::ClosingRuns => ProblemKind::Aborted,
             Self::NoSeller | Self::NothingToBill { .. } | Self::UnknownDocument(_) => {
                 ProblemKind::NotFound
@@ -115,6 +134,8 @@ impl Problem for BillingError {
             Self::PeriodNotOver { .. } => "PERIOD_NOT_OVER",
             Self::PeriodClosed { .. } => "PERIOD_CLOSED",
             Self::ClosingRuns => "CLOSING_RUNS",
+            Self::NotSuspended(_) => "ACCOUNT_NOT_SUSPENDED",
+            Self::StillAuthorized { .. } => "ACCOUNT_STILL_AUTHORIZED",
             Self::NothingToBill { .. } => "NOTHING_TO_BILL",
             Self::UnknownDocument(_) => "DOCUMENT_NOT_FOUND",
             Self::TooLarge => "DOCUMENT_TOO_LARGE",
@@ -133,6 +154,7 @@ impl Problem for BillingError {
             Self::PeriodNotOver { .. } | Self::PeriodClosed { .. } | Self::NothingToBill { .. } => {
                 Some("period".to_owned())
             }
+            Self::NotSuspended(_) | Self::StillAuthorized { .. } => Some("account".to_owned()),
             Self::UnknownDocument(_) => Some("invoice".to_owned()),
             Self::Settlement(error) => error.field(),
             Self::Ledger(error) => error.field(),

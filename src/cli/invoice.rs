@@ -1,5 +1,7 @@
 //! `tollgate invoice`: closing months, and the documents that this makes.
 
+use std::collections::BTreeMap;
+
 use clap::{Args, Subcommand, ValueEnum};
 
 use crate::{
@@ -13,8 +15,8 @@ use crate::{
     },
     proto::{
         ClosePeriodRequest, DocumentKind, GetInvoiceRequest, Invoice, InvoiceDetails,
-        InvoiceStatus, ListInvoicesRequest, PreviewInvoiceRequest, VoidInvoiceRequest,
-        WriteOffRequest, billing_service_client::BillingServiceClient,
+        InvoiceStatus, IssueFinalInvoiceRequest, ListInvoicesRequest, PreviewInvoiceRequest,
+        VoidInvoiceRequest, WriteOffRequest, billing_service_client::BillingServiceClient,
     },
 };
 
@@ -24,6 +26,12 @@ on where it was, with the same issue date and numbers.
 
 Examples:
   tollgate invoice close --period 2026-10";
+const FINAL_EXAMPLES: &str = "\
+For a customer who leaves, before the month is over: `tollgate account suspend` first, then this, and
+`tollgate account close` once everything is paid.
+
+Examples:
+  tollgate invoice final acme";
 const PREVIEW_EXAMPLES: &str = "\
 Examples:
   tollgate invoice preview acme
@@ -50,6 +58,24 @@ Examples:
   tollgate invoice write-off INV-2026-000001 --reason 'insolvent'
   tollgate invoice write-off INV-2026-000001 --tax-relief --reason 'insolvent'";
 
+/// Of a list of documents.
+const COLUMNS: [&str; 14] = [
+    "number",
+    "kind",
+    "period",
+    "issue_date",
+    "due_date",
+    "net",
+    "tax",
+    "gross",
+    "paid",
+    "due",
+    "status",
+    "open",
+    "account_id",
+    "document_id",
+];
+
 #[derive(Debug, Subcommand)]
 pub(super) enum InvoiceCommand {
     /// Close a month and invoice it
@@ -58,6 +84,14 @@ pub(super) enum InvoiceCommand {
         /// The month, such as 2026-10
         #[arg(long, value_name = "MONTH")]
         period: String,
+    },
+    /// Invoice what a suspended account has used up to now
+    #[command(after_help = FINAL_EXAMPLES)]
+    Final {
+        /// Handle or id
+        account: String,
+        #[command(flatten)]
+        idempotency: Idempotency,
     },
     /// Show what an account's document of a month would be
     #[command(after_help = PREVIEW_EXAMPLES)]
@@ -151,6 +185,16 @@ pub(super) async fn run(command: InvoiceCommand, session: &Session) -> Result<()
     let mut billing = session.connect().await?.billing();
     match command {
         InvoiceCommand::Close { period } => close(&mut billing, &period, session).await,
+        InvoiceCommand::Final { account, idempotency } => {
+            let idempotency_key = idempotency.key();
+            let request = IssueFinalInvoiceRequest { account, idempotency_key };
+            let made = billing.issue_final_invoice(request).await?.into_inner().invoices;
+            let mut table = Table::list("invoices", &COLUMNS);
+            for invoice in made.into_iter().filter_map(|details| details.invoice) {
+                table.row(record(invoice).map(|(_, value)| value));
+            }
+            session.output.show(&table)
+        }
         InvoiceCommand::Preview { account, period } => {
             let request = PreviewInvoiceRequest { account, period: period.unwrap_or_default() };
             let invoice = billing.preview_invoice(request).await?.into_inner().invoice;
@@ -200,50 +244,52 @@ async fn write_off(
     session.output.show(&Table::record("write_off", fields))
 }
 
-/// Calls until the month is closed; each call closes some accounts.
+/// Calls until the month is closed, or nothing is left but accounts that cannot be; each call closes
+/// some accounts.
 async fn close(billing: &mut Billing, period: &str, session: &Session) -> Result<(), CliError> {
     let bar = session.output.is_for_people().then(|| indicatif::ProgressBar::new(0));
-    loop {
+    let mut passed_over = BTreeMap::new();
+    let progress = loop {
         let request = ClosePeriodRequest { period: period.to_owned(), max_accounts: 0 };
-        let progress = billing.close_period(request).await?.into_inner();
+        let mut progress = billing.close_period(request).await?.into_inner();
         if let Some(bar) = &bar {
             let count = |count: i64| u64::try_from(count).unwrap_or(0);
             bar.set_length(count(progress.accounts.saturating_add(progress.remaining)));
             bar.set_position(count(progress.accounts));
         }
-        if progress.finished {
-            if let Some(bar) = &bar {
-                bar.finish_and_clear();
-            }
-            let fields = vec![
-                ("period", text(progress.period)),
-                ("issue_date", text(progress.issue_date)),
-                ("accounts", Value::Number(progress.accounts)),
-                ("documents", Value::Number(progress.documents)),
-            ];
-            return session.output.show(&Table::record("closing", fields));
+        let named = progress.passed_over.drain(..).map(|one| (one.account_id, one.problem));
+        passed_over.extend(named);
+        if progress.finished || progress.stalled {
+            break progress;
         }
+    };
+    if let Some(bar) = &bar {
+        bar.finish_and_clear();
     }
+    let fields = vec![
+        ("period", text(progress.period)),
+        ("issue_date", text(progress.issue_date)),
+        ("accounts", Value::Number(progress.accounts)),
+        ("documents", Value::Number(progress.documents)),
+        ("remaining", Value::Number(progress.remaining)),
+    ];
+    let closing = Table::record("closing", fields);
+    if progress.finished {
+        return session.output.show(&closing);
+    }
+    let mut table = Table::list("passed_over", &["account_id", "problem"]);
+    for (account, problem) in passed_over {
+        table.row([text(account), text(problem)]);
+    }
+    session.output.show_all(&[closing, table])?;
+    Err(CliError::failed(format!(
+        "{} accounts could not be closed; remedy what keeps them and close the month again",
+        progress.remaining
+    )))
 }
 
 async fn list(billing: &mut Billing, args: ListArgs, session: &Session) -> Result<(), CliError> {
-    let columns = [
-        "number",
-        "kind",
-        "period",
-        "issue_date",
-        "due_date",
-        "net",
-        "tax",
-        "gross",
-        "paid",
-        "due",
-        "status",
-        "open",
-        "account_id",
-        "document_id",
-    ];
-    let mut table = Table::list("invoices", &columns);
+    let mut table = Table::list("invoices", &COLUMNS);
     let mut pages = args.limit.pages();
     while let Some((page_size, page_token)) = pages.next_page() {
         let request = ListInvoicesRequest {

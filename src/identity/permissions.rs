@@ -31,6 +31,7 @@ pub const TABLE: &[(&str, &[Role])] = &[
     ("/tollgate.v1.AuthorizationService/CancelAuthorization", &[Gateway]),
     ("/tollgate.v1.AuthorizationService/ListReservations", STAFF),
     ("/tollgate.v1.BillingService/ClosePeriod", &[Finance]),
+    ("/tollgate.v1.BillingService/IssueFinalInvoice", &[Finance]),
     ("/tollgate.v1.BillingService/PreviewInvoice", STAFF_AND_OWNER),
     ("/tollgate.v1.BillingService/ListInvoices", STAFF_AND_OWNER),
     ("/tollgate.v1.BillingService/GetInvoice", STAFF_AND_OWNER),

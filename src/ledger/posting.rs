@@ -14,6 +14,7 @@
 //! | top-up whose tax falls due on payment | also 1000 → 2100 |
 //! | closing a month: invoice | 1200 → 1100, 1200 → 2100, what rounding changed 1100 ↔ 5900 |
 //! | closing a month: promotional credits used | 4910 → 1910 |
+//! | closing an account: what cannot be paid back | 2000 → 5900 |
 //! | SLA credit | 4900 → 1100 up to what is unbilled, the rest 4900 → 2000 |
 //!
 //! What settles an invoice or takes it back is posted by [`settling`](crate::ledger::settling). A
@@ -218,6 +219,13 @@ impl Posting {
     #[must_use]
     pub fn refund(amount: Amount, method: PaymentMethod) -> Self {
         Self::default().and(TransferKind::Refund, Line::Credits, LedgerCode::cash(method), amount)
+    }
+
+    /// What is left of a closing account's credits and is too little to be paid back.
+    #[must_use]
+    pub fn account_closing(residue: Amount) -> Self {
+        let (debit, credit) = (Line::Credits, Line::Rounding);
+        Self::default().and(TransferKind::AccountClosing, debit, credit, residue)
     }
 
     /// A charge is taken from the sources that [`Sources::burning`] chose.

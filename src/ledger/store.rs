@@ -34,9 +34,10 @@ pub struct Funds {
     pub available: Amount,
     /// The last posting's number.
     pub posting: i64,
-    /// The billing period that a posting of now belongs to.
+    /// The billing period that a posting of now belongs to, unless it is about usage. The account's
+    /// own month may be closed already, by a final invoice.
     pub period: NaiveDate,
-    /// The first billing period that is still open.
+    /// The first billing period that is still open: usage of an earlier one belongs to it.
     pub open_period: NaiveDate,
     /// By the database's clock.
     pub as_of: DateTime<Utc>,
@@ -75,8 +76,8 @@ macro_rules! select_funds {
         concat!(
             "SELECT account_id, currency, promotional, credits, overdrawn, unbilled, receivable,
                     unapplied, credit_limit, leased, available, posting, open_period,
-                    greatest(open_period,
-                             date_trunc('month', clock_timestamp() AT TIME ZONE 'UTC')::date)
+                    greatest((SELECT max(period) + interval '1 month' FROM billing_runs),
+                             date_trunc('month', clock_timestamp() AT TIME ZONE 'UTC'))::date
                         AS period,
                     clock_timestamp() AS as_of
              FROM account_funds

@@ -61,6 +61,7 @@ pub(super) async fn routes(
         reports.clone(),
         Arc::clone(directory),
         domain.closing.clone(),
+        Arc::clone(&domain.authorizer),
     );
     let seller = SellerApi::new(pool.clone(), reports.clone());
 

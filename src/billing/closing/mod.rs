@@ -14,28 +14,39 @@
 //! | per account | statements |
 //! |---|---|
 //! | lock and read account and funds | 3 |
-//! | sums of usage, of transfers and of reversals | 3 |
+//! | since when; sums of usage, and of transfers and reversals | 3 |
 //! | availability, for each month of work on `Pro/` models | 1 |
 //! | tax, taxed credits; postings, number and document where there was usage | 1, or 6 |
 //! | mark closed, commit | 3 |
 //!
 //! The sum over the account's events costs the most and grows with them. Everything else is constant.
+//! Accounts that used nothing are closed a hundred at a time, by three statements for all of them.
+//!
+//! A customer who leaves has a final invoice: the current month is closed for that account alone, by
+//! the same transaction, before it is over.
+//!
+//! An account that cannot be closed, since its books contradict themselves, is passed over and named;
+//! the run is not finished before it is closed, too.
 
+mod run;
 mod store;
 
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
-    time::{Duration, Instant},
 };
 
-use chrono::{DateTime, Days, Months, NaiveDate, Utc};
-use sqlx::{Connection as _, PgConnection, PgPool};
+use chrono::{DateTime, Datelike as _, Days, Months, NaiveDate, Utc};
+use sqlx::{PgConnection, PgPool};
 
+pub use run::{ACCOUNTS_PER_STEP, MAX_ACCOUNTS_PER_STEP, PassedOver, Progress};
 pub(crate) use store::closed_usage;
 
 use crate::{
-    accounts::{self, account::Account},
+    accounts::{
+        self,
+        account::{Account, AccountStatus},
+    },
     authorization::lifetime,
     billing::{
         assembly::{self, Assembled, Funding, Month, UsageSum, days_of},
@@ -52,36 +63,7 @@ use crate::{
         store::{Cause, lock, post},
     },
     money::Amount,
-    tasks::Tasks,
 };
-
-/// Accounts that one call closes when it does not say: some seconds.
-pub const ACCOUNTS_PER_STEP: u32 = 200;
-/// The most that one call may ask for.
-pub const MAX_ACCOUNTS_PER_STEP: u32 = 1_000;
-/// When a call ends, however many accounts are left: before callers give up.
-const STEP_TIME: Duration = Duration::from_secs(10);
-/// How often a server looks whether a month has to be closed.
-const CHECK_INTERVAL: Duration = Duration::from_hours(1);
-/// How long after its start a server looks first: what was queued elsewhere has been recorded.
-const FIRST_CHECK: Duration = Duration::from_mins(1);
-
-/// How far the closing of a month is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
-    /// The month.
-    pub period: NaiveDate,
-    /// Of every document of this closing.
-    pub issue_date: NaiveDate,
-    /// Nothing is left to do.
-    pub finished: bool,
-    /// Accounts that were closed.
-    pub accounts: i64,
-    /// Documents that were frozen.
-    pub documents: i64,
-    /// Accounts that are left.
-    pub remaining: i64,
-}
 
 /// Closes months.
 #[derive(Debug, Clone)]
@@ -97,119 +79,83 @@ impl Closing {
         Self { pool, book }
     }
 
-    /// Closes the month of the next accounts, at most `most`. A run begins with the first step.
-    ///
-    /// # Errors
-    /// [`BillingError::PeriodNotOver`], [`BillingError::SellerNotSet`],
-    /// [`BillingError::ClosingRuns`], and whatever an account's closing failed by; the accounts
-    /// before it are closed.
-    pub async fn step(&self, period: NaiveDate, most: u32) -> Result<Progress, BillingError> {
-        // A session of its own: its lock ends with it, also when this call is dropped.
-        let mut session = PgConnection::connect_with(self.pool.connect_options().as_ref()).await?;
-        let outcome = self.step_on(&mut session, period, most).await;
-        // A failed farewell changes nothing.
-        let _ = session.close().await;
-        outcome
-    }
-
-    async fn step_on(
-        &self,
-        session: &mut PgConnection,
-        period: NaiveDate,
-        most: u32,
-    ) -> Result<Progress, BillingError> {
-        let (seller, _) = sellers::seller(session).await?.ok_or(BillingError::SellerNotSet)?;
-        let now = store::now(session).await?;
-        let from = closes_from(period);
-        if now < from {
-            return Err(BillingError::PeriodNotOver { period, from });
-        }
-        if !store::take_turn(session).await? {
-            return Err(BillingError::ClosingRuns);
-        }
-        let mut run = store::begin_run(session, period, now.date_naive()).await?;
-        let begun = Instant::now();
-        let mut left = most;
-        while !run.finished && left > 0 && begun.elapsed() < STEP_TIME {
-            let accounts = store::open_accounts(session, period, run.after, left.min(100)).await?;
-            if accounts.is_empty() {
-                store::finish_run(session, period).await?;
-                run.finished = true;
-            }
-            for account in accounts {
-                let closed = self.close(session, &seller, &run, account).await;
-                run.documents += closed.inspect_err(|error| {
-                    let error = error as &dyn std::error::Error;
-                    tracing::warn!(%account, error, "an account's month was not closed");
-                })?;
-                (run.accounts, run.after) = (run.accounts + 1, Some(account));
-                left = left.saturating_sub(1);
-                if begun.elapsed() >= STEP_TIME {
-                    break;
-                }
-            }
-        }
-        let remaining =
-            if run.finished { 0 } else { store::count_open(session, period, run.after).await? };
-        Ok(Progress {
-            period,
-            issue_date: run.issue_date,
-            finished: run.finished,
-            accounts: run.accounts,
-            documents: run.documents,
-            remaining,
-        })
-    }
-
-    /// Closes one account's month, in one transaction. How many documents it made.
+    /// Closes an account's months up to `period`, in the caller's transaction. The documents it made,
+    /// oldest first; none where those months are closed already.
     async fn close(
         &self,
-        session: &mut PgConnection,
+        connection: &mut PgConnection,
         seller: &Seller,
-        run: &store::Run,
         account: AccountId,
-    ) -> Result<i64, BillingError> {
-        let mut transaction = session.begin().await?;
-        let mut funds = lock(&mut transaction, account).await?;
-        let mut made = 0;
-        if funds.open_period <= run.period {
-            let account = accounts::read(&mut transaction, account).await?;
-            let months =
-                self.open_months(&mut transaction, &account, funds.open_period, run.period).await?;
-            store::move_open_period(&mut transaction, account.account_id, next(run.period)).await?;
-            for month in &months {
-                let closed_at = funds.posting;
-                let assembled = self
-                    .assembled(&mut transaction, &account, seller, month, run.issue_date)
-                    .await?;
-                let id = CauseId::generate();
-                let cause =
-                    Cause { id, idempotency_key: "", description: "closing", period: month.period };
-                let posting = Posting::closing(&assembled.parts);
-                let posting = post(&mut transaction, &mut funds, posting, &cause).await?;
-                let filing = Filing {
-                    id,
-                    period: month.period,
-                    posting,
-                    payment: None,
-                    taxed_credits_sold: Amount::ZERO,
-                    taxed_credits_used: assembled.taxed_credits_used,
-                };
-                let document = match assembled.document {
-                    Some(document) => {
-                        documents::freeze(&mut transaction, document, &filing).await?;
-                        made += 1;
-                        Some(id)
-                    }
-                    None => None,
-                };
-                let account = account.account_id;
-                store::mark_closed(&mut transaction, account, month.period, document, closed_at)
-                    .await?;
-            }
+        period: NaiveDate,
+        issue_date: NaiveDate,
+    ) -> Result<Vec<CauseId>, BillingError> {
+        let mut funds = lock(connection, account).await?;
+        if funds.open_period > period {
+            return Ok(Vec::new());
         }
-        store::advance_run(&mut transaction, run.period, account, made).await?;
-        transaction.commit().await?;
+        let account = accounts::read(connection, account).await?;
+        let months = self.open_months(connection, &account, funds.open_period, period).await?;
+        store::move_open_period(connection, account.account_id, next(period)).await?;
+        let mut made = Vec::new();
+        for month in &months {
+            let closed_at = funds.posting;
+            let assembled = self.assembled(connection, &account, seller, month, issue_date).await?;
+            let id = CauseId::generate();
+            let cause =
+                Cause { id, idempotency_key: "", description: "closing", period: month.period };
+            let posting = Posting::closing(&assembled.parts);
+            let posting = post(connection, &mut funds, posting, &cause).await?;
+            let filing = Filing {
+                id,
+                period: month.period,
+                posting,
+                payment: None,
+                taxed_credits_sold: Amount::ZERO,
+                taxed_credits_used: assembled.taxed_credits_used,
+            };
+            let document = match assembled.document {
+                Some(document) => {
+                    documents::freeze(connection, document, &filing).await?;
+                    made.push(id);
+                    Some(id)
+                }
+                None => None,
+            };
+            store::mark_closed(connection, account.account_id, month.period, document, closed_at)
+                .await?;
+        }
+        Ok(made)
+    }
+
+    /// Closes an account's months up to the current one before that is over, in the caller's
+    /// transaction. The documents, oldest first.
+    ///
+    /// # Errors
+    /// [`BillingError::NotSuspended`] and [`BillingError::StillAuthorized`] while more can be used,
+    /// [`BillingError::NothingToBill`], [`BillingError::SellerNotSet`], and failures of the database.
+    pub async fn finally(
+        &self,
+        connection: &mut PgConnection,
+        account: AccountId,
+    ) -> Result<Vec<CauseId>, BillingError> {
+        let (seller, _) = sellers::seller(connection).await?.ok_or(BillingError::SellerNotSet)?;
+        let funds = lock(connection, account).await?;
+        let status = accounts::read(connection, account).await?.status;
+        if status == AccountStatus::Active {
+            return Err(BillingError::NotSuspended(funds.handle));
+        }
+        if funds.leased.is_positive() {
+            return Err(BillingError::StillAuthorized {
+                account: funds.handle,
+                held: funds.leased,
+            });
+        }
+        let today = funds.as_of.date_naive();
+        let until = month_of(today).max(funds.open_period);
+        let made = self.close(connection, &seller, account, until, today).await?;
+        if made.is_empty() {
+            return Err(BillingError::NothingToBill { account: funds.handle, period: until });
+        }
         Ok(made)
     }
 
@@ -257,8 +203,9 @@ impl Closing {
         until: NaiveDate,
     ) -> Result<Vec<OpenMonth>, BillingError> {
         let account = account.account_id;
-        let mut usage = store::usage(connection, account, from, until).await?;
-        let mut funding = store::funding(connection, account, from, until).await?;
+        let begins = store::recorded_from(connection, account, from).await?;
+        let mut usage = store::usage(connection, account, (from, until), begins).await?;
+        let mut funding = store::funding(connection, account, (from, until), begins).await?;
         let months: BTreeSet<NaiveDate> =
             usage.keys().chain(funding.keys()).copied().chain([until]).collect();
         let month = |period| OpenMonth {
@@ -320,49 +267,6 @@ impl Closing {
         }
         Ok(prices)
     }
-
-    /// Closes each month once it is over, until the server stops.
-    pub fn keep(self, tasks: &Tasks) {
-        let stopping = tasks.stopping();
-        tasks.spawn("closing of months", async move {
-            let keeping = async {
-                tokio::time::sleep(FIRST_CHECK).await;
-                loop {
-                    self.look_after().await;
-                    tokio::time::sleep(CHECK_INTERVAL).await;
-                }
-            };
-            // An account whose closing is cut short stays open, and the run goes on later.
-            stopping.run_until_cancelled(keeping).await;
-        });
-    }
-
-    async fn look_after(&self) {
-        let over = match store::now_of(&self.pool).await {
-            Ok(now) => last_over(now),
-            Err(error) => return tell(&error),
-        };
-        let begun = Instant::now();
-        loop {
-            match self.step(over, ACCOUNTS_PER_STEP).await {
-                Ok(progress) if progress.finished => {
-                    let Progress { accounts, documents, .. } = progress;
-                    let seconds = begun.elapsed().as_secs();
-                    tracing::info!(period = %over, accounts, documents, seconds, "month closed");
-                    return;
-                }
-                Ok(_) => {}
-                // Whoever has no seller issues no documents here; another server may be at it.
-                Err(BillingError::SellerNotSet | BillingError::ClosingRuns) => return,
-                Err(error) => return tell(&error),
-            }
-        }
-    }
-}
-
-/// The next round tries again.
-fn tell(error: &BillingError) {
-    tracing::warn!(error = error as &dyn std::error::Error, "a month was not closed");
 }
 
 /// An account's month before it is closed.
@@ -386,11 +290,14 @@ pub fn closes_from(period: NaiveDate) -> DateTime<Utc> {
 /// The last month that can be closed.
 #[must_use]
 pub fn last_over(now: DateTime<Utc>) -> NaiveDate {
-    let today = now.date_naive();
-    let this = chrono::Datelike::with_day(&today, 1).unwrap_or(today);
+    let this = month_of(now.date_naive());
     let before = |month: NaiveDate| month.checked_sub_months(Months::new(1)).unwrap_or(month);
     let last = before(this);
     if closes_from(last) <= now { last } else { before(last) }
+}
+
+fn month_of(day: NaiveDate) -> NaiveDate {
+    day.with_day(1).unwrap_or(day)
 }
 
 fn next(period: NaiveDate) -> NaiveDate {

@@ -1,10 +1,10 @@
-//! The SQL of closing a month.
+//! The SQL of closing an account's month.
 
 use std::collections::HashMap;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
-use sqlx::{FromRow, PgConnection, PgPool};
+use sqlx::{FromRow, PgConnection};
 
 use super::RECORDED_EARLIER;
 use crate::{
@@ -17,106 +17,6 @@ use crate::{
     metering::quantities::TokenClass,
     money::Amount,
 };
-
-/// Taken by whoever closes a month; the number only has to differ from other locks'.
-const CLOSING_LOCK: i64 = 0x0063_6c6f_7369_6e67;
-
-pub(super) async fn now(connection: &mut PgConnection) -> Result<DateTime<Utc>, BillingError> {
-    Ok(sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(connection).await?)
-}
-
-pub(super) async fn now_of(pool: &PgPool) -> Result<DateTime<Utc>, BillingError> {
-    now(&mut *pool.acquire().await?).await
-}
-
-/// Becomes the one session that closes, until it ends.
-pub(super) async fn take_turn(connection: &mut PgConnection) -> Result<bool, BillingError> {
-    let query = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(CLOSING_LOCK);
-    Ok(query.fetch_one(connection).await?)
-}
-
-/// A closing and how far it is.
-#[derive(Debug, FromRow)]
-pub(super) struct Run {
-    pub(super) period: NaiveDate,
-    pub(super) issue_date: NaiveDate,
-    pub(super) after: Option<AccountId>,
-    pub(super) accounts: i64,
-    pub(super) documents: i64,
-    pub(super) finished: bool,
-}
-
-/// The run of a month, begun today unless it was begun before.
-pub(super) async fn begin_run(
-    connection: &mut PgConnection,
-    period: NaiveDate,
-    today: NaiveDate,
-) -> Result<Run, BillingError> {
-    sqlx::query(
-        "INSERT INTO billing_runs (period, issue_date) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-    )
-    .bind(period)
-    .bind(today)
-    .execute(&mut *connection)
-    .await?;
-    let statement = "
-        SELECT period, issue_date, after, accounts, documents, finished_at IS NOT NULL AS finished
-        FROM billing_runs
-        WHERE period = $1";
-    Ok(sqlx::query_as(statement).bind(period).fetch_one(connection).await?)
-}
-
-pub(super) async fn open_accounts(
-    connection: &mut PgConnection,
-    period: NaiveDate,
-    after: Option<AccountId>,
-    limit: u32,
-) -> Result<Vec<AccountId>, BillingError> {
-    let statement = "
-        SELECT account_id
-        FROM account_funds
-        WHERE open_period <= $1 AND ($2::uuid IS NULL OR account_id > $2)
-        ORDER BY account_id
-        LIMIT $3";
-    let query = sqlx::query_scalar(statement).bind(period).bind(after).bind(i64::from(limit));
-    Ok(query.fetch_all(connection).await?)
-}
-
-pub(super) async fn count_open(
-    connection: &mut PgConnection,
-    period: NaiveDate,
-    after: Option<AccountId>,
-) -> Result<i64, BillingError> {
-    let statement = "
-        SELECT count(*)
-        FROM account_funds
-        WHERE open_period <= $1 AND ($2::uuid IS NULL OR account_id > $2)";
-    Ok(sqlx::query_scalar(statement).bind(period).bind(after).fetch_one(connection).await?)
-}
-
-pub(super) async fn advance_run(
-    connection: &mut PgConnection,
-    period: NaiveDate,
-    account: AccountId,
-    documents: i64,
-) -> Result<(), BillingError> {
-    let statement = "
-        UPDATE billing_runs
-        SET after = $2, accounts = accounts + 1, documents = documents + $3
-        WHERE period = $1";
-    let query = sqlx::query(statement).bind(period).bind(account).bind(documents);
-    query.execute(connection).await?;
-    Ok(())
-}
-
-pub(super) async fn finish_run(
-    connection: &mut PgConnection,
-    period: NaiveDate,
-) -> Result<(), BillingError> {
-    let statement = "UPDATE billing_runs SET finished_at = clock_timestamp() WHERE period = $1";
-    sqlx::query(statement).bind(period).execute(connection).await?;
-    Ok(())
-}
 
 /// From here on usage belongs to `period` at the earliest.
 pub(super) async fn move_open_period(
@@ -201,8 +101,8 @@ impl From<UsageRow> for UsageSum {
     }
 }
 
-// An event of a month was recorded after the month began, a clock's error aside: that keeps the
-// partitions of earlier years out, whose events the primary key alone would all look at. What cost
+// The moment that `recorded_from` found keeps the partitions of earlier years out, whose events the
+// primary key alone would all look at. What cost
 // nothing (posting 0) has no line; what was reversed before the closing is not billed.
 const USAGE: &str = "
     SELECT event.period, event.model_id, model.name AS model, event.price_version,
@@ -225,15 +125,30 @@ const USAGE: &str = "
             AND ($5::bigint IS NULL OR reversal.posting <= $5))
     GROUP BY 1, 2, 3, 4, 5, 6, 7";
 
-/// What an account used, by billing period.
+/// When the first event of a period can have been recorded: at its first moment, a clock's error
+/// aside, or once the month before was closed early by a final invoice.
+pub(super) async fn recorded_from(
+    connection: &mut PgConnection,
+    account: AccountId,
+    period: NaiveDate,
+) -> Result<DateTime<Utc>, BillingError> {
+    let begins = period.checked_sub_days(RECORDED_EARLIER).unwrap_or(period);
+    let begins = begins.and_hms_opt(0, 0, 0).unwrap_or_default().and_utc();
+    let statement = "
+        SELECT least($3, max(closed_at)) FROM closed_periods WHERE account_id = $1 AND period < $2";
+    let query = sqlx::query_scalar(statement).bind(account).bind(period).bind(begins);
+    Ok(query.fetch_one(connection).await?)
+}
+
+/// What an account used in these billing periods, by period, recorded from `begins` on.
 pub(super) async fn usage(
     connection: &mut PgConnection,
     account: AccountId,
-    from: NaiveDate,
-    until: NaiveDate,
+    (from, until): (NaiveDate, NaiveDate),
+    begins: DateTime<Utc>,
 ) -> Result<HashMap<NaiveDate, Vec<UsageSum>>, BillingError> {
     let mut usage: HashMap<NaiveDate, Vec<UsageSum>> = HashMap::new();
-    for row in usage_rows(connection, account, from, until, None).await? {
+    for row in usage_rows(connection, account, (from, until), begins, None).await? {
         usage.entry(row.period).or_default().push(row.into());
     }
     Ok(usage)
@@ -246,19 +161,19 @@ pub(crate) async fn closed_usage(
     period: NaiveDate,
     closed_at_posting: i64,
 ) -> Result<Vec<UsageSum>, BillingError> {
-    let rows = usage_rows(connection, account, period, period, Some(closed_at_posting)).await?;
+    let begins = recorded_from(connection, account, period).await?;
+    let periods = (period, period);
+    let rows = usage_rows(connection, account, periods, begins, Some(closed_at_posting)).await?;
     Ok(rows.into_iter().map(UsageSum::from).collect())
 }
 
 async fn usage_rows(
     connection: &mut PgConnection,
     account: AccountId,
-    from: NaiveDate,
-    until: NaiveDate,
+    (from, until): (NaiveDate, NaiveDate),
+    begins: DateTime<Utc>,
     closed_at_posting: Option<i64>,
 ) -> Result<Vec<UsageRow>, BillingError> {
-    let begins = from.checked_sub_days(RECORDED_EARLIER).unwrap_or(from);
-    let begins = begins.and_hms_opt(0, 0, 0).unwrap_or_default().and_utc();
     // Planned with the moment known, which tells the planner how few partitions matter.
     let query = sqlx::query_as(USAGE).persistent(false);
     let query = query.bind(account).bind(from).bind(until).bind(begins).bind(closed_at_posting);
@@ -290,7 +205,7 @@ const FUNDING: &str = "
         FROM transfers
         WHERE account_id = $1 AND period BETWEEN $2 AND $3
           AND posting > coalesce((SELECT max(closed_at_posting) FROM closed_periods
-                                  WHERE account_id = $1 AND closed_at < $4), 0)
+                                  WHERE account_id = $1 AND closed_at <= $4), 0)
         GROUP BY period
     ), returned AS (
         SELECT event.period, sum(to_credits + to_overdrawn) AS prepaid,
@@ -307,15 +222,13 @@ const FUNDING: &str = "
     FROM moved
     LEFT JOIN returned USING (period)";
 
-/// Who paid for what an account used, by billing period.
+/// Who paid for what an account used in these billing periods, by period.
 pub(super) async fn funding(
     connection: &mut PgConnection,
     account: AccountId,
-    from: NaiveDate,
-    until: NaiveDate,
+    (from, until): (NaiveDate, NaiveDate),
+    begins: DateTime<Utc>,
 ) -> Result<HashMap<NaiveDate, Funding>, BillingError> {
-    let begins = from.checked_sub_days(RECORDED_EARLIER).unwrap_or(from);
-    let begins = begins.and_hms_opt(0, 0, 0).unwrap_or_default().and_utc();
     let rows: Vec<FundingRow> = sqlx::query_as(FUNDING)
         .bind(account)
         .bind(from)

@@ -74,7 +74,8 @@ pub(super) struct Earned {
 }
 
 /// A charge is in its event's period; what was taken back in that of the reversal's posting, which
-/// may be a later one. No event is recorded a day before its period.
+/// may be a later one. No event is recorded a day before its period, unless a final invoice closed the
+/// account's month before early.
 ///
 /// A cost is summed at the version's rates, a class without one at that of its side, as
 /// `Rates::of` has it.
@@ -87,7 +88,11 @@ const EARNED: &str = "
                sum(audio_output) AS audio_output, sum(images) AS images,
                sum(charge) AS charged, 0::numeric AS reversed
         FROM usage_events
-        WHERE period = $1 AND recorded_at >= $1::timestamp AT TIME ZONE 'UTC' - interval '1 day'
+        WHERE period = $1
+          AND recorded_at >= (SELECT least($1::timestamp AT TIME ZONE 'UTC' - interval '1 day',
+                                           min(closed_at))
+                              FROM closed_periods
+                              WHERE period = ($1 - interval '1 month')::date)
         GROUP BY 1, 2, 3, 4, 5
         UNION ALL
         SELECT event.model_id, event.account_id, event.price_version, event.cache_hit,

@@ -8,6 +8,7 @@
 mod chargeback;
 mod store;
 
+use rust_decimal::Decimal;
 use sqlx::PgConnection;
 
 use crate::{
@@ -241,6 +242,28 @@ pub async fn refund(
     post(connection, &mut funds, Posting::refund(order.amount, order.method), &cause).await?;
     announce(connection, order.account).await?;
     Ok((id, funds))
+}
+
+/// Gives up what is left of the credits of an account that is about to be closed, if it is less than
+/// the currency's smallest unit, which nobody can pay back.
+pub async fn give_up_residue(
+    connection: &mut PgConnection,
+    account: AccountId,
+    idempotency_key: &str,
+) -> Result<(), LedgerError> {
+    let mut funds = lock(connection, account).await?;
+    let residue = funds.balances.credits;
+    if residue.decimal() >= Decimal::new(1, funds.currency.minor_unit()) {
+        return Ok(());
+    }
+    let cause = Cause {
+        id: CauseId::generate(),
+        idempotency_key,
+        description: "less than the smallest unit, given up as the account was closed",
+        period: funds.period,
+    };
+    post(connection, &mut funds, Posting::account_closing(residue), &cause).await?;
+    Ok(())
 }
 
 /// The first recording's id, if this one says the same.

@@ -56,6 +56,53 @@ async fn a_month_is_closed_once_and_only_when_it_is_over() {
 }
 
 #[tokio::test]
+async fn an_account_that_cannot_be_closed_holds_up_nobody() {
+    let world = world().await;
+    let client = &world.client;
+    for handle in ["first", "broken", "last"] {
+        let one = customer(client, handle, net_30()).await;
+        work(client, &one, noon(month(1), 3), 1_000_000, 0).await.unwrap();
+    }
+    for number in 0..120 {
+        customer(client, &format!("idle-{number}"), net_30()).await;
+    }
+    let pool = world.server.pool();
+    let charge = |sign: &str| {
+        format!(
+            "SET LOCAL session_replication_role = 'replica';
+             UPDATE usage_events SET charge = charge {sign} 1
+             WHERE account_id = (SELECT account_id FROM accounts WHERE handle = 'broken')"
+        )
+    };
+    let run = |text: String| sqlx::raw_sql(sqlx::AssertSqlSafe(text)).execute(&pool);
+    run(charge("+")).await.unwrap();
+
+    let request = ClosePeriodRequest { period: name(month(1)), max_accounts: 0 };
+    let progress = client.billing().close_period(request.clone()).await.unwrap().into_inner();
+    assert_eq!((progress.accounts, progress.documents, progress.remaining), (122, 2, 1));
+    assert!(progress.stalled && !progress.finished, "{progress:?}");
+    let [broken] = progress.passed_over.as_slice() else { panic!("{progress:?}") };
+    assert!(broken.problem.contains("the books do not agree"), "{broken:?}");
+
+    // A closing in small steps comes to the same.
+    let mut steps = Vec::new();
+    loop {
+        let request = ClosePeriodRequest { max_accounts: 1, ..request.clone() };
+        steps.push(client.billing().close_period(request).await.unwrap().into_inner());
+        if steps.last().unwrap().stalled {
+            break;
+        }
+        assert!(steps.len() < 10, "{steps:?}");
+    }
+    assert_eq!(steps.iter().map(|step| step.passed_over.len()).sum::<usize>(), 1, "{steps:?}");
+    run(charge("-")).await.unwrap();
+    let done = close(client, month(1)).await;
+    assert_eq!((done.accounts, done.documents), (123, 3));
+    assert_eq!(documents(client, "broken").await[0].number[9..], *"000003");
+    world.verify().await;
+}
+
+#[tokio::test]
 async fn usage_that_comes_late_is_in_the_next_invoice_with_its_own_days() {
     let world = world().await;
     let client = &world.client;

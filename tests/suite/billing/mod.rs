@@ -4,6 +4,7 @@ mod closing;
 mod documents;
 mod export;
 mod interrupted;
+mod leaving;
 mod reports;
 mod seller;
 mod settlement;
@@ -143,6 +144,7 @@ async fn try_close(client: &Client, period: NaiveDate) -> Result<ClosePeriodResp
     loop {
         let request = ClosePeriodRequest { period: name(period), max_accounts: 0 };
         let progress = client.billing().close_period(request).await?.into_inner();
+        assert!(!progress.stalled, "{progress:?}");
         if progress.finished {
             return Ok(progress);
         }

@@ -235,9 +235,16 @@ const CAUSES_EQUAL_TRANSFERS: SqlCheck = check!(
             FROM transfers
             WHERE kind = ANY ('{top_up,promotional_grant,promotional_withdrawal,refund,
                                 chargeback_unspent,chargeback_spent,chargeback_won,chargeback_lost,
-                                reversal,top_up_tax,refund_tax,account_closing}')
+                                reversal,top_up_tax,refund_tax}')
         ) AS moved USING (account_id, posting, cause_id, kind, debit, credit, amount)
         WHERE (cause.found IS NULL OR moved.found IS NULL)
+          AND ($1::uuid IS NULL OR account_id = $1)
+        UNION ALL
+        SELECT format('account %s, posting %s: gave up %s, and is %s', account_id, posting,
+                      trim_scale(amount), accounts.status)
+        FROM transfers
+        JOIN accounts USING (account_id)
+        WHERE kind = 'account_closing' AND (amount >= 1 OR accounts.status <> 'closed')
           AND ($1::uuid IS NULL OR account_id = $1)",
 );
 
