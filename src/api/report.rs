@@ -213,6 +213,7 @@ fn revenue_total(
         cost: costed.cost.and_then(sum),
         margin: costed.margin().and_then(sum),
         margin_percent: costed.margin_percent().map(percent).unwrap_or_default(),
+        posted_cost: sum(total.posted_cost),
     }
 }
 

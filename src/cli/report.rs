@@ -262,7 +262,8 @@ fn margins(models: Vec<ModelRevenue>) -> Table {
 }
 
 fn margin_totals(totals: Vec<RevenueTotal>) -> Table {
-    let columns = ["costed_requests", "costed_revenue", "cost", "margin", "margin_percent"];
+    let columns =
+        ["costed_requests", "costed_revenue", "cost", "margin", "margin_percent", "posted_cost"];
     let mut table = Table::list("totals", &columns);
     for total in totals {
         table.row([
@@ -271,6 +272,7 @@ fn margin_totals(totals: Vec<RevenueTotal>) -> Table {
             money(total.cost),
             money(total.margin),
             decimal(total.margin_percent),
+            money(total.posted_cost),
         ]);
     }
     table

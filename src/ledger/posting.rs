@@ -15,6 +15,7 @@
 //! | closing a month: invoice | 1200 → 1100, 1200 → 2100, what rounding changed 1100 ↔ 5900 |
 //! | closing a month: promotional credits used | 4910 → 1910 |
 //! | closing an account: what cannot be paid back | 2000 → 5900 |
+//! | closing a month: what it cost ourselves | 5200 → 2200 |
 //! | SLA credit | 4900 → 1100 up to what is unbilled, the rest 4900 → 2000 |
 //!
 //! What settles an invoice or takes it back is posted by [`settling`](crate::ledger::settling). A
@@ -131,6 +132,8 @@ kinds! {
     WriteOffTax = "write_off_tax", [TaxPayable -> Receivable];
     /// What had been written off is paid after all.
     Recovery = "recovery", [Cash -> BadDebt, Cash -> TaxPayable];
+    /// What a month's usage cost ourselves, in the currency of that cost.
+    ProviderCost = "provider_cost", [CostOfRevenue -> ProviderPayable];
 }
 
 /// One movement of money: from one debit account to one credit account, above zero.
@@ -219,6 +222,13 @@ impl Posting {
     #[must_use]
     pub fn refund(amount: Amount, method: PaymentMethod) -> Self {
         Self::default().and(TransferKind::Refund, Line::Credits, LedgerCode::cash(method), amount)
+    }
+
+    /// What a month's usage cost ourselves.
+    #[must_use]
+    pub fn provider_cost(cost: Amount) -> Self {
+        let (debit, credit) = (Line::CostOfRevenue, Line::ProviderPayable);
+        Self::default().and(TransferKind::ProviderCost, debit, credit, cost)
     }
 
     /// What is left of a closing account's credits and is too little to be paid back.

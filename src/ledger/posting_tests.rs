@@ -146,7 +146,7 @@ fn a_balance_beyond_the_largest_amount_is_refused() {
 
 #[test]
 fn the_migration_knows_every_kind_of_transfer() {
-    let migration = include_str!("../../migrations/0014_billing.sql");
+    let migration = include_str!("../../migrations/0017_cost_of_revenue.sql");
     for kind in TransferKind::ALL {
         assert!(migration.contains(&format!("'{}'", kind.name())), "{kind:?} is missing");
     }

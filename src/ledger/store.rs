@@ -174,6 +174,18 @@ pub(crate) async fn post(
     posting: Posting,
     cause: &Cause<'_>,
 ) -> Result<i64, LedgerError> {
+    post_in(connection, funds, funds.currency, posting, cause).await
+}
+
+/// As [`post`], of transfers in another currency, which concern no balance of the account: our own
+/// cost is in the currency that its provider asks for.
+pub(crate) async fn post_in(
+    connection: &mut PgConnection,
+    funds: &mut Funds,
+    currency: Currency,
+    posting: Posting,
+    cause: &Cause<'_>,
+) -> Result<i64, LedgerError> {
     let (posting, after) = posting.on(funds.balances)?;
     if posting.is_empty() {
         return Ok(0);
@@ -190,7 +202,7 @@ pub(crate) async fn post(
     sqlx::query(INSERT_TRANSFERS)
         .bind(funds.account_id)
         .bind(number)
-        .bind(funds.currency.code())
+        .bind(currency.code())
         .bind(cause.period)
         .bind(cause.id)
         .bind(key)

@@ -14,9 +14,9 @@
 //! | per account | statements |
 //! |---|---|
 //! | lock and read account and funds | 3 |
-//! | since when; sums of usage, and of transfers and reversals | 3 |
+//! | since when; sums of usage, of transfers and reversals, of our cost | 4 |
 //! | availability, for each month of work on `Pro/` models | 1 |
-//! | tax, taxed credits; postings, number and document where there was usage | 1, or 6 |
+//! | tax, taxed credits; postings, number and document where there was usage | 1, or 6, and 2 for our cost |
 //! | mark closed, commit | 3 |
 //!
 //! The sum over the account's events costs the most and grows with them. Everything else is constant.
@@ -60,9 +60,9 @@ use crate::{
     ids::{AccountId, CauseId, PriceVersionId},
     ledger::{
         posting::Posting,
-        store::{Cause, lock, post},
+        store::{Cause, lock, post, post_in},
     },
-    money::Amount,
+    money::{Amount, Currency},
 };
 
 /// Closes months.
@@ -105,6 +105,10 @@ impl Closing {
                 Cause { id, idempotency_key: "", description: "closing", period: month.period };
             let posting = Posting::closing(&assembled.parts);
             let posting = post(connection, &mut funds, posting, &cause).await?;
+            for (currency, cost) in &month.costs {
+                let posting = Posting::provider_cost(*cost);
+                post_in(connection, &mut funds, *currency, posting, &cause).await?;
+            }
             let filing = Filing {
                 id,
                 period: month.period,
@@ -203,15 +207,23 @@ impl Closing {
         until: NaiveDate,
     ) -> Result<Vec<OpenMonth>, BillingError> {
         let account = account.account_id;
-        let begins = store::recorded_from(connection, account, from).await?;
-        let mut usage = store::usage(connection, account, (from, until), begins).await?;
-        let mut funding = store::funding(connection, account, (from, until), begins).await?;
-        let months: BTreeSet<NaiveDate> =
-            usage.keys().chain(funding.keys()).copied().chain([until]).collect();
+        let (periods, begins) =
+            ((from, until), store::recorded_from(connection, account, from).await?);
+        let mut usage = store::usage(connection, account, periods, begins).await?;
+        let mut funding = store::funding(connection, account, periods, begins).await?;
+        let mut costs = store::costs(connection, account, periods, begins).await?;
+        let months: BTreeSet<NaiveDate> = usage
+            .keys()
+            .chain(funding.keys())
+            .chain(costs.keys())
+            .copied()
+            .chain([until])
+            .collect();
         let month = |period| OpenMonth {
             period,
             usage: usage.remove(&period).unwrap_or_default(),
             funding: funding.remove(&period).unwrap_or_default(),
+            costs: costs.remove(&period).unwrap_or_default(),
         };
         Ok(months.into_iter().map(month).collect())
     }
@@ -274,6 +286,7 @@ struct OpenMonth {
     period: NaiveDate,
     usage: Vec<UsageSum>,
     funding: Funding,
+    costs: Vec<(Currency, Amount)>,
 }
 
 /// From when on a month can be closed: what was authorized in its last moment is settled, or never

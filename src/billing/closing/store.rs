@@ -14,8 +14,9 @@ use crate::{
         error::BillingError,
     },
     ids::{AccountId, CauseId, ModelId, PriceVersionId},
+    ledger::error::LedgerError,
     metering::quantities::TokenClass,
-    money::Amount,
+    money::{Amount, Currency},
 };
 
 /// From here on usage belongs to `period` at the earliest.
@@ -40,8 +41,8 @@ pub(super) async fn mark_closed(
     closed_at_posting: i64,
 ) -> Result<(), BillingError> {
     let statement = "
-        INSERT INTO closed_periods (account_id, period, document_id, closed_at_posting)
-        VALUES ($1, $2, $3, $4)";
+        INSERT INTO closed_periods (account_id, period, document_id, closed_at_posting, costs_posted)
+        VALUES ($1, $2, $3, $4, true)";
     sqlx::query(statement)
         .bind(account)
         .bind(period)
@@ -241,4 +242,48 @@ pub(super) async fn funding(
         (period, Funding { unbilled, prepaid, promotional, promotional_moved })
     };
     Ok(rows.into_iter().map(funding).collect())
+}
+
+#[derive(FromRow)]
+struct CostRow {
+    period: NaiveDate,
+    currency: String,
+    cost: Amount,
+}
+
+// Of free usage and of what was taken back, too: it was served. An answer from the gateway's own cache
+// cost nothing, and what images cost no price version says.
+const COSTS: &str = "
+    SELECT period, cost_currency AS currency,
+           round(sum(own_cost(price, used.input, used.output, used.cache_read, used.cache_write,
+                              used.reasoning, used.audio_input, used.audio_output)), 12) AS cost
+    FROM (SELECT period, price_version, sum(input) AS input, sum(output) AS output,
+                 sum(cache_read) AS cache_read, sum(cache_write) AS cache_write,
+                 sum(reasoning) AS reasoning, sum(audio_input) AS audio_input,
+                 sum(audio_output) AS audio_output
+          FROM usage_events
+          WHERE account_id = $1 AND period BETWEEN $2 AND $3 AND recorded_at >= $4
+            AND NOT cache_hit AND images = 0
+          GROUP BY 1, 2) AS used
+    JOIN price_versions AS price USING (price_version)
+    WHERE cost_currency IS NOT NULL
+    GROUP BY 1, 2
+    ORDER BY 1, 2";
+
+/// What an account's usage cost ourselves in these billing periods, where that is known.
+pub(super) async fn costs(
+    connection: &mut PgConnection,
+    account: AccountId,
+    (from, until): (NaiveDate, NaiveDate),
+    begins: DateTime<Utc>,
+) -> Result<HashMap<NaiveDate, Vec<(Currency, Amount)>>, BillingError> {
+    let query = sqlx::query_as(COSTS).persistent(false);
+    let query = query.bind(account).bind(from).bind(until).bind(begins);
+    let rows: Vec<CostRow> = query.fetch_all(connection).await?;
+    let mut costs: HashMap<NaiveDate, Vec<(Currency, Amount)>> = HashMap::new();
+    for CostRow { period, currency, cost } in rows {
+        let currency = currency.parse().map_err(|_| LedgerError::Stored(currency))?;
+        costs.entry(period).or_default().push((currency, cost));
+    }
+    Ok(costs)
 }

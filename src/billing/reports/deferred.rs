@@ -83,7 +83,8 @@ pub const fn column(kind: TransferKind) -> Column {
         | Kind::CreditNoteTax
         | Kind::WriteOff
         | Kind::WriteOffTax
-        | Kind::Recovery => Column::Elsewhere,
+        | Kind::Recovery
+        | Kind::ProviderCost => Column::Elsewhere,
     }
 }
 

@@ -1,11 +1,11 @@
 //! Revenue by model, what it cost ourselves where that is known, and what the ledger says of all of
 //! it.
 //!
-//! Our cost is not in the ledger: nothing posts 5200 → 2200. It is in the price book, where a price
-//! version may carry what each class of tokens costs ourselves, and is computed here from the events
-//! that were charged by that version. So it is known of a request whose version carries a cost in
-//! the currency it was charged in, unless it made images, whose cost no version carries. An answer
-//! from the gateway's own cache cost nothing. Cost of usage that was taken back stays.
+//! Our cost is in the price book, where a price version may carry what each class of tokens costs
+//! ourselves, and is computed here from the events that were charged by that version. So it is known of
+//! a request whose version carries a cost in the currency it was charged in, unless it made images,
+//! whose cost no version carries. An answer from the gateway's own cache cost nothing. Cost of usage
+//! that was taken back stays. Closing a month posts the same cost, 5200 → 2200, in any currency.
 
 use std::collections::BTreeMap;
 
@@ -97,13 +97,15 @@ pub struct RevenueTotal {
     pub sla_credits: Decimal,
     /// Promotional credits that were used, on 4910.
     pub promotional_discounts: Decimal,
+    /// What usage cost ourselves, on 5200: of accounts whose month is closed.
+    pub posted_cost: Decimal,
 }
 
 impl RevenueTotal {
     /// What is left of it all.
     #[must_use]
     pub fn net(&self) -> Decimal {
-        let Self { charged, reversed, credit_notes, sla_credits, promotional_discounts } = self;
+        let Self { charged, reversed, credit_notes, sla_credits, promotional_discounts, .. } = self;
         charged - reversed - credit_notes - sla_credits - promotional_discounts
     }
 
@@ -123,6 +125,7 @@ impl RevenueTotal {
         }
         self.sla_credits += touches(Line::SlaCredits);
         self.promotional_discounts += touches(Line::PromotionalDiscount);
+        self.posted_cost += touches(Line::CostOfRevenue);
     }
 }
 
@@ -171,7 +174,7 @@ pub async fn revenue(
     let mut snapshot = snapshot(reports, LIMIT_SECONDS).await?;
     let rows = store::earned(&mut snapshot, period).await.map_err(bounded)?;
     let mut report = RevenueReport::default();
-    let lines = [Line::Revenue, Line::SlaCredits, Line::PromotionalDiscount];
+    let lines = [Line::Revenue, Line::SlaCredits, Line::PromotionalDiscount, Line::CostOfRevenue];
     for moved in store::moved_within(&mut snapshot, period, &lines).await.map_err(bounded)? {
         report.totals.entry(moved.currency.clone()).or_default().enter(&moved);
     }
@@ -228,6 +231,7 @@ mod tests {
             ("promotional_use", "4910", "1910", 4),
             ("promotional_use", "1910", "4910", 1),
             ("top_up", "1000.VISA", "2000", 1_000),
+            ("provider_cost", "5200", "2200", 30),
         ] {
             total.enter(&store::Moved {
                 currency: "USD".to_owned(),
@@ -244,6 +248,7 @@ mod tests {
             credit_notes: Decimal::from(5),
             sla_credits: Decimal::from(10),
             promotional_discounts: Decimal::from(3),
+            posted_cost: Decimal::from(30),
         };
         assert_eq!(total, expected);
         assert_eq!(total.net(), Decimal::from(75));

@@ -76,9 +76,6 @@ pub(super) struct Earned {
 /// A charge is in its event's period; what was taken back in that of the reversal's posting, which
 /// may be a later one. No event is recorded a day before its period, unless a final invoice closed the
 /// account's month before early.
-///
-/// A cost is summed at the version's rates, a class without one at that of its side, as
-/// `Rates::of` has it.
 const EARNED: &str = "
     WITH earned AS (
         SELECT model_id, account_id, price_version, cache_hit, images > 0 AS has_images,
@@ -109,13 +106,10 @@ const EARNED: &str = "
                earned.cache_hit OR (NOT has_images
                                     AND price.cost_currency IS NOT DISTINCT FROM account.currency)
                    AS is_costed,
-               CASE WHEN earned.cache_hit THEN 0 ELSE 0.000001 * (
-                   earned.input * cost_input + earned.output * cost_output
-                   + earned.cache_read * coalesce(cost_cache_read, cost_input)
-                   + earned.cache_write * coalesce(cost_cache_write, cost_input)
-                   + earned.reasoning * coalesce(cost_reasoning, cost_output)
-                   + earned.audio_input * coalesce(cost_audio_input, cost_input)
-                   + earned.audio_output * coalesce(cost_audio_output, cost_output)) END AS cost
+               CASE WHEN earned.cache_hit THEN 0
+                    ELSE own_cost(price, earned.input, earned.output, earned.cache_read,
+                                  earned.cache_write, earned.reasoning, earned.audio_input,
+                                  earned.audio_output) END AS cost
         FROM earned
         JOIN accounts AS account USING (account_id)
         JOIN price_versions AS price ON price.price_version = earned.price_version

@@ -262,6 +262,13 @@ async fn verification_names_what_was_tampered_with() {
             "UPDATE billing_documents SET net = net + 1, gross = gross + 1, due = due + 1",
             "documents_add_up",
         ),
+        (
+            "INSERT INTO transfers (account_id, posting, line, debit, credit, amount, currency, kind,
+                                    period, idempotency_key)
+             SELECT account_id, posting, 99, '5200', '2200', 1, 'EUR', 'provider_cost', period, ''
+             FROM transfers WHERE kind = 'invoice'",
+            "costs_recompute",
+        ),
     ] {
         let whole = format!("SET session_replication_role = replica; {tamper}");
         sqlx::raw_sql(sqlx::AssertSqlSafe(whole)).execute(&pool).await.unwrap();

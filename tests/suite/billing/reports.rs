@@ -96,7 +96,7 @@ async fn revenue_is_by_model_and_its_margin_of_what_has_a_known_cost() {
     client.usage().reverse_usage(reversal).await.unwrap();
 
     let request = GetRevenueRequest { period: name(month(1)) };
-    let report = client.billing().get_revenue(request).await.unwrap().into_inner();
+    let report = client.billing().get_revenue(request.clone()).await.unwrap().into_inner();
     assert_eq!(report.models.len(), 2, "{report:?}");
     let costed = of(&report.models, COSTED_MODEL);
     assert_eq!(
@@ -116,6 +116,13 @@ async fn revenue_is_by_model_and_its_margin_of_what_has_a_known_cost() {
     let total = &report.totals[0];
     assert_eq!((total.costed_requests, total.margin_percent.as_str()), (2, "45"));
     assert_eq!((&total.cost, &total.margin), (&costed.cost, &costed.margin));
+
+    // Closing the month posts the cost.
+    assert_eq!(decimal(total.posted_cost.as_ref()), dec("0"));
+    close(client, month(1)).await;
+    let closed = client.billing().get_revenue(request).await.unwrap().into_inner();
+    assert_eq!(closed.totals[0].posted_cost, total.cost);
+    world.verify().await;
 
     // A reversal is of the month it was posted in.
     let request = GetRevenueRequest { period: name(chrono::Utc::now().date_naive()) };

@@ -14,8 +14,8 @@ use tollgate::{
         AccountStatus, AllocatePaymentRequest, ChargebackStage, CloseAccountRequest, Contract,
         GetAgingRequest, GetTaxSummaryRequest, GetTrialBalanceRequest, GrantCreditRequest, Invoice,
         IssueCreditNoteRequest, ListInvoicesRequest, ListPaymentsRequest, Outcome,
-        PaymentAllocation, PaymentMethod, PaymentTerms, Price, PublishPricesRequest, Rates,
-        RecordChargebackRequest, RecordPaymentRequest, RefundRequest, ReversePaymentRequest,
+        PaymentAllocation, PaymentMethod, PaymentTerms, Price, ProviderCost, PublishPricesRequest,
+        Rates, RecordChargebackRequest, RecordPaymentRequest, RefundRequest, ReversePaymentRequest,
         ReverseUsageRequest, TaxTreatment, TopUpRequest, VoidInvoiceRequest, WriteOffRequest,
     },
 };
@@ -109,6 +109,15 @@ impl Year {
                 input: "8.123457".to_owned(),
                 output: "12.5".to_owned(),
                 ..Rates::default()
+            }),
+            // In another currency than the price.
+            cost: Some(ProviderCost {
+                currency_code: "EUR".to_owned(),
+                rates: Some(Rates {
+                    input: "3.141593".to_owned(),
+                    output: "7".to_owned(),
+                    ..Rates::default()
+                }),
             }),
             source: "a price change".to_owned(),
             ..Price::default()

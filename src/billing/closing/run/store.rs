@@ -158,8 +158,8 @@ const CLOSE_IDLE: &str = concat!(
          WHERE account_id IN (SELECT account_id FROM idle)
          RETURNING account_id, posting
      ), closed AS (
-         INSERT INTO closed_periods (account_id, period, closed_at_posting)
-         SELECT account_id, $2, posting FROM moved
+         INSERT INTO closed_periods (account_id, period, closed_at_posting, costs_posted)
+         SELECT account_id, $2, posting, true FROM moved
          RETURNING account_id
      ), counted AS (
          UPDATE billing_runs SET accounts = accounts + (SELECT count(*) FROM closed)

@@ -28,6 +28,7 @@ pub(in crate::ledger::verify) const ALL: &[SqlCheck] = &[
     billing::RECEIVABLE_EQUALS_OPEN,
     billing::SETTLEMENTS_EQUAL_TRANSFERS,
     billing::CREDITS_WITHIN_INVOICES,
+    billing::COSTS_RECOMPUTE,
 ];
 
 const BALANCES_EQUAL_TRANSFERS: SqlCheck = check!(
@@ -265,7 +266,8 @@ const REVERSALS_EQUAL_CHARGES: SqlCheck = check!(
 
 const ONE_CURRENCY: SqlCheck = check!(
     "one_currency",
-    "every transfer, and every price that charged an event, is in the account's currency",
+    "every transfer but of our own cost, and every price that charged an event, is in the account's \
+     currency",
     examined: "
         SELECT (SELECT count(*) FROM transfers WHERE $1::uuid IS NULL OR account_id = $1)
              + (SELECT count(*) FROM usage_events WHERE $1::uuid IS NULL OR account_id = $1)",
@@ -274,7 +276,8 @@ const ONE_CURRENCY: SqlCheck = check!(
                       transfers.posting, line, transfers.currency, accounts.currency) AS finding
         FROM transfers
         JOIN accounts USING (account_id)
-        WHERE transfers.currency <> accounts.currency AND ($1::uuid IS NULL OR account_id = $1)
+        WHERE transfers.currency <> accounts.currency AND kind <> 'provider_cost'
+          AND ($1::uuid IS NULL OR account_id = $1)
         UNION ALL
         SELECT format('account %s: event %s is priced in %s, and the account is in %s',
                       event.account_id, event_id, price.currency, accounts.currency)

@@ -28,6 +28,39 @@ pub(super) const CLOSED_PERIODS_CLEAR: SqlCheck = check!(
         WHERE ($1::uuid IS NULL OR account_id = $1) AND period >= open_period",
 );
 
+pub(super) const COSTS_RECOMPUTE: SqlCheck = check!(
+    "costs_recompute",
+    "what a closed month's usage cost ourselves follows from its events, and is what was posted",
+    examined: "
+        SELECT count(*) FROM closed_periods
+        WHERE costs_posted AND ($1::uuid IS NULL OR account_id = $1)",
+    bad: "
+        SELECT format('account %s, %s: its events cost %s %s and %s was posted', account_id, period,
+                      trim_scale(coalesce(due.cost, 0)), currency,
+                      trim_scale(coalesce(posted.cost, 0))) AS finding
+        FROM (SELECT used.account_id, period, cost_currency AS currency,
+                     round(sum(own_cost(price, used.input, used.output, used.cache_read,
+                                        used.cache_write, used.reasoning, used.audio_input,
+                                        used.audio_output)), 12) AS cost
+              FROM (SELECT account_id, period, price_version, sum(input) AS input,
+                           sum(output) AS output, sum(cache_read) AS cache_read,
+                           sum(cache_write) AS cache_write, sum(reasoning) AS reasoning,
+                           sum(audio_input) AS audio_input, sum(audio_output) AS audio_output
+                    FROM usage_events
+                    JOIN closed_periods USING (account_id, period)
+                    WHERE costs_posted AND NOT cache_hit AND images = 0
+                      AND ($1::uuid IS NULL OR account_id = $1)
+                    GROUP BY 1, 2, 3) AS used
+              JOIN price_versions AS price USING (price_version)
+              WHERE cost_currency IS NOT NULL
+              GROUP BY 1, 2, 3) AS due
+        FULL JOIN (SELECT account_id, period, currency, sum(amount) AS cost
+                   FROM transfers
+                   WHERE kind = 'provider_cost' AND ($1::uuid IS NULL OR account_id = $1)
+                   GROUP BY 1, 2, 3) AS posted USING (account_id, period, currency)
+        WHERE coalesce(due.cost, 0) <> coalesce(posted.cost, 0)",
+);
+
 // Numbers are the company's: they are looked at whole, whichever account is asked for. With a unique
 // number above zero for each document, as many documents as the last number leave no gap.
 pub(super) const NUMBERS_WITHOUT_GAPS: SqlCheck = check!(
