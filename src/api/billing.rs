@@ -10,7 +10,7 @@ use super::{
         details, frozen_details, invoice, period_name, read_kind, read_optional_period, read_period,
     },
     caller::{caller, require_account},
-    convert::{BadField, next_page_token, page, timestamp},
+    convert::{BadField, money, next_page_token, page, timestamp},
     export::{self, Export},
     named_account::named_account,
     report, settlement,
@@ -26,6 +26,7 @@ use crate::{
     },
     database::reports::ReportPool,
     identity::Role,
+    money::{Amount, Currency},
     proto::{self, billing_service_server::BillingService},
 };
 
@@ -143,11 +144,13 @@ impl BillingService for BillingApi {
         let mut rows = store::documents(&mut snapshot, &filter).await.map_err(refused)?;
         let next_page_token = next_page_token(LIST, &mut rows, page.size, |last| last.id);
         let standings = settlement::standings(&mut snapshot, &rows).await?;
+        let surpluses = settlement::surpluses(&mut snapshot, &rows).await?;
         let invoices = rows
             .iter()
             .map(|row| {
                 let standing = standings.get(&row.id);
-                invoice(&row.id.to_string(), row.period, &row.document, standing)
+                let shown = invoice(&row.id.to_string(), row.period, &row.document, standing);
+                with_surplus(shown, surpluses.get(&row.id), row.document.currency)
             })
             .collect();
         Ok(Response::new(proto::ListInvoicesResponse { invoices, next_page_token }))
@@ -173,9 +176,12 @@ impl BillingService for BillingApi {
         let frozen_at = Some(timestamp(found.frozen_at));
         let found_one = std::slice::from_ref(&found);
         let standings = settlement::standings(&mut snapshot, found_one).await?;
-        let standing = standings.get(&found.id);
-        let invoice = Some(frozen_details(found, standing));
-        Ok(Response::new(proto::GetInvoiceResponse { invoice, frozen_at }))
+        let surpluses = settlement::surpluses(&mut snapshot, found_one).await?;
+        let (id, currency) = (found.id, found.document.currency);
+        let mut details = frozen_details(found, standings.get(&id));
+        details.invoice =
+            details.invoice.map(|shown| with_surplus(shown, surpluses.get(&id), currency));
+        Ok(Response::new(proto::GetInvoiceResponse { invoice: Some(details), frozen_at }))
     }
 
     async fn export_invoice(
@@ -297,4 +303,14 @@ impl BillingService for BillingApi {
 fn passed_over(one: &PassedOver) -> proto::PassedOverAccount {
     let PassedOver { account, problem } = one;
     proto::PassedOverAccount { account_id: account.to_string(), problem: problem.clone() }
+}
+
+/// Says of a credit note what belongs to no invoice yet.
+fn with_surplus(
+    shown: proto::Invoice,
+    surplus: Option<&Amount>,
+    currency: Currency,
+) -> proto::Invoice {
+    let surplus = surplus.map(|surplus| money(*surplus, currency));
+    proto::Invoice { open: shown.open.or(surplus), ..shown }
 }

@@ -21,6 +21,7 @@ use crate::{
     accounts::directory::Directory,
     billing::{
         closing::Closing,
+        document::DocumentKind,
         documents::{Frozen, store as filed},
         dunning::{self, DunningFilter},
         error::BillingError,
@@ -365,6 +366,20 @@ pub(super) async fn standings(
     let ids: Vec<CauseId> = documents.iter().map(|document| document.id).collect();
     let standings = settlement::standings_of(connection, &ids).await.map_err(refused)?;
     Ok(standings.into_iter().map(|standing| (standing.document_id, standing)).collect())
+}
+
+/// What belongs to no invoice yet of the credit notes among documents.
+pub(super) async fn surpluses(
+    connection: &mut PgConnection,
+    documents: &[Frozen],
+) -> Result<HashMap<CauseId, Amount>, Status> {
+    let notes = documents.iter().filter(|one| one.document.kind == DocumentKind::CreditNote);
+    let ids: Vec<CauseId> = notes.map(|note| note.id).collect();
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let surpluses = settlement::surpluses_of(connection, &ids).await.map_err(refused)?;
+    Ok(surpluses.into_iter().collect())
 }
 
 async fn document(connection: &mut PgConnection, name: &str) -> Result<Frozen, Status> {

@@ -151,7 +151,7 @@ pub(super) struct ListArgs {
     /// Only of this kind
     #[arg(long, value_enum)]
     kind: Option<Kind>,
-    /// Only invoices of which something is open
+    /// Only invoices and credit notes of which something is open
     #[arg(long)]
     open: bool,
     #[command(flatten)]

@@ -56,7 +56,8 @@ pub struct DocumentFilter {
     pub period: Option<NaiveDate>,
     /// Only of this kind.
     pub kind: Option<DocumentKind>,
-    /// Only invoices of which something is open.
+    /// Only invoices of which something is open, and credit notes of which something belongs to no
+    /// invoice yet.
     pub only_open: bool,
     /// Only those before this one.
     pub before: Option<CauseId>,

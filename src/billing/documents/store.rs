@@ -117,7 +117,11 @@ const LIST: &str = "
     FROM billing_documents
     WHERE ($1::uuid IS NULL OR account_id = $1) AND ($2::date IS NULL OR period = $2)
       AND ($3::text IS NULL OR kind = $3) AND ($4::uuid IS NULL OR document_id < $4)
-      AND (NOT $6 OR document_id IN (SELECT document_id FROM invoice_standings WHERE open > 0))
+      AND (NOT $6 OR document_id IN (SELECT document_id FROM invoice_standings WHERE open > 0)
+                  OR kind = 'credit_note'
+                     AND (SELECT sum(amount) FROM settlements
+                          WHERE source_id = billing_documents.document_id
+                            AND settlements.document_id IS NULL) > 0)
     ORDER BY document_id DESC
     LIMIT $5";
 

@@ -27,7 +27,7 @@ pub use payments::{
     Settlement, SettlementKind, allocate, list as list_payments, pay_out, payment, record, reverse,
 };
 pub use plan::Share;
-pub(crate) use store::standings_of;
+pub(crate) use store::{standings_of, surpluses_of};
 pub use write_off::{WriteOffOrder, WrittenOff, write_off};
 
 use crate::{ids::CauseId, money::Amount};

@@ -50,6 +50,22 @@ pub(crate) async fn standings_of(
     Ok(sqlx::query_as(statement).bind(ids).fetch_all(connection).await?)
 }
 
+/// What belongs to no invoice yet of these documents; only credit notes have an answer.
+pub(crate) async fn surpluses_of(
+    connection: &mut PgConnection,
+    documents: &[CauseId],
+) -> Result<Vec<(CauseId, Amount)>, BillingError> {
+    let statement = "
+        SELECT document.document_id, coalesce(sum(settlements.amount), 0)
+        FROM billing_documents AS document
+        LEFT JOIN settlements
+               ON settlements.source_id = document.document_id AND settlements.document_id IS NULL
+        WHERE document.document_id = ANY ($1) AND document.kind = 'credit_note'
+        GROUP BY 1";
+    let ids: Vec<Uuid> = documents.iter().map(|id| id.0).collect();
+    Ok(sqlx::query_as(statement).bind(ids).fetch_all(connection).await?)
+}
+
 /// A payment as it is recorded.
 pub(super) struct NewPayment<'a> {
     pub(super) id: CauseId,

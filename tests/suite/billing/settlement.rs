@@ -5,10 +5,10 @@ use tollgate::{
     billing::dunning::{Dunning, Round},
     cli::client::Client,
     proto::{
-        AccountStatus, AllocatePaymentRequest, Contract, CreditNoteLine, GetAccountRequest,
-        GetAgingRequest, GetStatementRequest, Invoice, InvoiceStatus, IssueCreditNoteRequest,
-        ListDunningEventsRequest, ListInvoicesRequest, ListPaymentsRequest, Payment,
-        PaymentAllocation, PaymentMethod, PaymentTerms, RecordPaymentRequest,
+        AccountStatus, AllocatePaymentRequest, Contract, CreditNoteLine, DocumentKind,
+        GetAccountRequest, GetAgingRequest, GetStatementRequest, Invoice, InvoiceStatus,
+        IssueCreditNoteRequest, ListDunningEventsRequest, ListInvoicesRequest, ListPaymentsRequest,
+        Payment, PaymentAllocation, PaymentMethod, PaymentTerms, RecordPaymentRequest,
         ReversePaymentRequest, SuspendAccountRequest, TaxTreatment, TopUpRequest,
         UpdateAccountRequest, VoidInvoiceRequest, WriteOffRequest,
     },
@@ -342,6 +342,11 @@ async fn credit_notes_take_an_invoice_back_before_and_after_it_was_paid() {
         client.billing().reverse_payment(payout.clone()).await.unwrap();
         assert_eq!(owed(&world).await, (dec("0"), dec("83.30")), "paid out once");
     }
+    // What is left of credit notes is listed until it is paid out.
+    let request = ListInvoicesRequest { only_open: true, ..ListInvoicesRequest::default() };
+    let left = client.billing().list_invoices(request).await.unwrap().into_inner().invoices;
+    let left: Vec<_> = left.iter().map(|one| (one.kind(), decimal(one.open.as_ref()))).collect();
+    assert_eq!(left, [(DocumentKind::CreditNote, dec("83.30"))]);
     let nothing = issue(credit(invoice)).await.unwrap_err();
     assert_eq!(nothing.code(), Code::InvalidArgument, "{nothing:?}");
     world.verify().await;

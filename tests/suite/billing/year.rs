@@ -12,11 +12,12 @@ use tollgate::{
     ledger::posting::TransferKind,
     proto::{
         AccountStatus, AllocatePaymentRequest, ChargebackStage, CloseAccountRequest, Contract,
-        GetAgingRequest, GetTaxSummaryRequest, GetTrialBalanceRequest, GrantCreditRequest, Invoice,
-        IssueCreditNoteRequest, ListInvoicesRequest, ListPaymentsRequest, Outcome,
-        PaymentAllocation, PaymentMethod, PaymentTerms, Price, ProviderCost, PublishPricesRequest,
-        Rates, RecordChargebackRequest, RecordPaymentRequest, RefundRequest, ReversePaymentRequest,
-        ReverseUsageRequest, TaxTreatment, TopUpRequest, VoidInvoiceRequest, WriteOffRequest,
+        DocumentKind, GetAgingRequest, GetTaxSummaryRequest, GetTrialBalanceRequest,
+        GrantCreditRequest, Invoice, IssueCreditNoteRequest, ListInvoicesRequest,
+        ListPaymentsRequest, Outcome, PaymentAllocation, PaymentMethod, PaymentTerms, Price,
+        ProviderCost, PublishPricesRequest, Rates, RecordChargebackRequest, RecordPaymentRequest,
+        RefundRequest, ReversePaymentRequest, ReverseUsageRequest, TaxTreatment, TopUpRequest,
+        VoidInvoiceRequest, WriteOffRequest,
     },
 };
 
@@ -207,6 +208,7 @@ impl Year {
     async fn open_invoices(&self, account: &str) -> Vec<Invoice> {
         let request = ListInvoicesRequest {
             account: account.to_owned(),
+            kind: DocumentKind::Invoice.into(),
             only_open: true,
             ..ListInvoicesRequest::default()
         };

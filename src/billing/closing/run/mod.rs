@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use chrono::NaiveDate;
 use sqlx::{Connection as _, PgConnection};
+use tokio::time::timeout;
 
 use super::{Closing, closes_from, last_over};
 use crate::{
@@ -27,6 +28,8 @@ pub const MAX_ACCOUNTS_PER_STEP: u32 = 1_000;
 const PAGE: u32 = 100;
 /// When a call ends, however many accounts are left: before callers give up.
 const STEP_TIME: Duration = Duration::from_secs(10);
+/// How long the database may take to accept the run's session.
+const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// How often a server looks whether a month has to be closed.
 const CHECK_INTERVAL: Duration = Duration::from_hours(1);
 /// How long after its start a server looks first: what was queued elsewhere has been recorded.
@@ -73,7 +76,9 @@ impl Closing {
     /// accounts before it are closed.
     pub async fn step(&self, period: NaiveDate, most: u32) -> Result<Progress, BillingError> {
         // A session of its own: its lock ends with it, also when this call is dropped.
-        let mut session = PgConnection::connect_with(self.pool.connect_options().as_ref()).await?;
+        let options = self.pool.connect_options();
+        let connected = timeout(CONNECT_TIME, PgConnection::connect_with(&options)).await;
+        let mut session = connected.map_err(|_| sqlx::Error::PoolTimedOut)??;
         let outcome = self.step_on(&mut session, period, most).await;
         // A failed farewell changes nothing.
         let _ = session.close().await;
