@@ -42,4 +42,5 @@ mod revocation;
 mod rollups;
 mod serve;
 mod service_level;
+mod tokens;
 mod usage;
