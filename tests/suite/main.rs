@@ -34,6 +34,7 @@ mod lease_traffic;
 mod leases;
 mod ledger;
 mod many_servers;
+mod permissions;
 mod price_book;
 mod recorder;
 mod reliability;
