@@ -23,6 +23,10 @@ use crate::{
     telemetry::logs::LogFormat,
 };
 
+mod tokens;
+
+pub use self::tokens::{TokenArguments, TokenConfig};
+
 /// Loopback: the embedded default speaks without TLS, so only this machine reaches it. 50051 is
 /// where gRPC tools look first.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:50051";
@@ -124,13 +128,9 @@ pub struct ServeArguments {
     #[arg(long, value_name = "USER", env = "TOLLGATE_POSTGRES_USER")]
     pub postgres_user: Option<String>,
 
-    /// The file with the secret that signs callers' tokens [default: DIR/secret]
-    #[arg(long, value_name = "FILE", env = "TOLLGATE_JWT_SECRET_FILE")]
-    pub jwt_secret_file: Option<PathBuf>,
-
-    /// The secret itself; a variable, because a command line can be seen by others
-    #[arg(long, hide = true, env = "TOLLGATE_JWT_SECRET", hide_env_values = true)]
-    pub jwt_secret: Option<String>,
+    /// Whose tokens are believed.
+    #[command(flatten)]
+    pub tokens: TokenArguments,
 
     /// Services that need no token: health, reflection, or none
     /// [default: both with the embedded Postgres, else none]
@@ -190,8 +190,8 @@ pub struct Config {
     pub closes_months: bool,
     /// After how many days past due an account is suspended; never where it is not said.
     pub overdue_grace_days: Option<u16>,
-    /// Where the secret comes from.
-    pub secret: SecretSource,
+    /// Whose tokens are believed.
+    pub tokens: TokenConfig,
     /// The file in which an operator's token is left at each start, if any.
     pub operator_token: Option<PathBuf>,
     /// Whether health needs no token.
@@ -241,8 +241,8 @@ pub enum ConfigError {
     )]
     NoSecret,
     /// Two secrets.
-    #[error("both TOLLGATE_JWT_SECRET and TOLLGATE_JWT_SECRET_FILE are set; keep one of them")]
-    TwoSecrets,
+    #[error("both {} and {} are set; keep one of them", .0[0], .0[1])]
+    TwoSecrets([&'static str; 2]),
     /// The secret cannot be used.
     #[error(transparent)]
     Secret(#[from] SecretError),
@@ -260,7 +260,7 @@ impl Config {
                 Some(address.parse().map_err(|_| ConfigError::MetricsListen(address.to_owned()))?)
             }
         };
-        let given_secret = given_secret(arguments)?;
+        let given_secret = arguments.tokens.given_secret()?;
         let url = arguments.database_url.as_deref().filter(|url| !url.is_empty());
         let is_open = |service| match &arguments.open {
             Some(services) => services.contains(&service),
@@ -290,7 +290,7 @@ impl Config {
             },
             closes_months: arguments.closing == ClosingMode::Automatic,
             overdue_grace_days: arguments.overdue_grace_days,
-            secret,
+            tokens: arguments.tokens.build(secret)?,
             operator_token,
             open_health: is_open(OpenService::Health),
             open_reflection: is_open(OpenService::Reflection),
@@ -305,7 +305,7 @@ impl fmt::Debug for Config {
             .debug_struct("Config")
             .field("listen", &self.listen)
             .field("metrics_listen", &self.metrics_listen)
-            .field("secret", &self.secret)
+            .field("tokens", &self.tokens)
             .field("open_health", &self.open_health)
             .field("open_reflection", &self.open_reflection)
             .finish_non_exhaustive()
@@ -371,15 +371,6 @@ fn span(text: &str, bounds: RangeInclusive<Duration>) -> Result<Duration, String
         return Err(format!("it must be from {least}s to {most}s"));
     }
     Ok(span)
-}
-
-fn given_secret(arguments: &ServeArguments) -> Result<Option<Secret>, ConfigError> {
-    match (&arguments.jwt_secret, &arguments.jwt_secret_file) {
-        (Some(_), Some(_)) => Err(ConfigError::TwoSecrets),
-        (Some(text), None) => Ok(Some(Secret::new(text, "TOLLGATE_JWT_SECRET")?)),
-        (None, Some(file)) => Ok(Some(Secret::read(file)?)),
-        (None, None) => Ok(None),
-    }
 }
 
 fn parse_url(url: &str) -> Result<PgConnectOptions, ConfigError> {

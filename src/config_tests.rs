@@ -34,7 +34,7 @@ fn the_embedded_default_is_open_and_makes_its_own_secret() {
     assert!(config.open_health && config.open_reflection);
     assert_eq!(config.operator_token, Some(PathBuf::from("/srv/books/operator.jwt")));
     assert!(matches!(
-        &config.secret,
+        &config.tokens.secret,
         SecretSource::OwnFile(path) if path == Path::new("/srv/books/secret")
     ));
     assert!(matches!(&config.database, DatabaseChoice::Embedded(_)));

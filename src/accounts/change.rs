@@ -3,7 +3,10 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::ids::{AccountId, AuthorizationId, InstanceId, QuestionId};
+use crate::{
+    identity::token::Fingerprint,
+    ids::{AccountId, AuthorizationId, InstanceId, QuestionId},
+};
 
 /// The channel of the database on which changes are announced.
 pub const CHANNEL: &str = "tollgate_changed";
@@ -20,6 +23,8 @@ pub enum Change {
     /// Nothing changed: a server asks the others for what they hold of this account's pools and do
     /// not use.
     Recall(AccountId, InstanceId),
+    /// This token of a caller was revoked.
+    Token(Fingerprint),
     /// The price book.
     Prices,
     /// Nothing by itself: whoever hears this number has heard every change before it.
@@ -47,10 +52,8 @@ pub struct Question {
 impl fmt::Display for Change {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Key(hash) => {
-                formatter.write_str("key:")?;
-                hash.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
-            }
+            Self::Key(hash) => write_hash(formatter, "key", hash),
+            Self::Token(Fingerprint(hash)) => write_hash(formatter, "token", hash),
             Self::Account(account) => write!(formatter, "account:{account}"),
             Self::Budgets(account) => write!(formatter, "budgets:{account}"),
             Self::Recall(account, by) => write!(formatter, "recall:{account}:{by}"),
@@ -59,6 +62,11 @@ impl fmt::Display for Change {
             Self::Question(question) => write!(formatter, "reservations:{question}"),
         }
     }
+}
+
+fn write_hash(formatter: &mut fmt::Formatter<'_>, what: &str, hash: &[u8; 32]) -> fmt::Result {
+    write!(formatter, "{what}:")?;
+    hash.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
 }
 
 /// The text is not a [`Change`]; a newer server may have sent it.
@@ -77,6 +85,7 @@ impl FromStr for Change {
             "recall" => id.split_once(':').and_then(|(account, by)| {
                 Some(Self::Recall(account.parse().ok()?, by.parse().ok()?))
             }),
+            "token" => hash(id).map(|hash| Self::Token(Fingerprint(hash))),
             "prices" => Some(Self::Prices),
             "barrier" => id.parse().ok().map(Self::Barrier),
             "reservations" => question(id).map(Self::Question),
@@ -152,6 +161,7 @@ mod tests {
         };
         for change in [
             Change::Key(bytes),
+            Change::Token(Fingerprint(bytes)),
             Change::Account(account),
             Change::Budgets(account),
             Change::Recall(account, asker),

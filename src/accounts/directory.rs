@@ -232,9 +232,11 @@ impl Directory {
         match change {
             Change::Key(hash) => self.keys.forget(hash),
             Change::Account(account) | Change::Budgets(account) => self.accounts.forget(account),
-            Change::Prices | Change::Recall(..) | Change::Barrier(_) | Change::Question(_) => {
-                return;
-            }
+            Change::Token(_)
+            | Change::Prices
+            | Change::Recall(..)
+            | Change::Barrier(_)
+            | Change::Question(_) => return,
         }
         self.version.fetch_add(1, Ordering::Release);
     }

@@ -6,6 +6,7 @@ use tower::{ServiceExt as _, service_fn};
 use super::*;
 use crate::identity::{
     Caller, Role,
+    keyring::{KeyRing, TrustedKey},
     secret::Secret,
     token::{TokenAuthority, TokenRequest},
 };
@@ -14,18 +15,19 @@ const RECORD: &str = "/tollgate.v1.UsageService/RecordUsage";
 const STREAM: &str = "/tollgate.v1.UsageService/RecordUsageStream";
 const WATCH: &str = "/grpc.health.v1.Health/Watch";
 
-fn authority() -> TokenAuthority {
-    TokenAuthority::new(&Secret::new(&"s".repeat(32), "the test").unwrap())
+fn secret() -> Secret {
+    Secret::new(&"s".repeat(32), "the test").unwrap()
 }
 
 fn layer() -> CallLayer {
     let endings = Endings { closing: CancellationToken::new(), cut: CancellationToken::new() };
-    let gate = Gate::new(authority(), |service| service.contains("health"));
+    let keys = KeyRing::new(vec![TrustedKey::of_secret(&secret())]);
+    let gate = Gate::new(keys, Arc::default(), |service| service.contains("health"));
     CallLayer::new(Arc::new(gate), crate::telemetry::metrics::Metrics::new().calls, endings)
 }
 
 fn request(path: &str) -> Request<Body> {
-    let token = authority()
+    let token = TokenAuthority::new(&secret())
         .mint(&TokenRequest {
             subject: "edge".to_owned(),
             roles: vec![Role::Gateway],

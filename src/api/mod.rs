@@ -21,5 +21,6 @@ mod report;
 pub mod seller;
 mod settlement;
 pub mod status;
+pub mod token;
 pub mod usage;
 mod usage_convert;

@@ -22,7 +22,8 @@ use crate::{
         billing_service_client::BillingServiceClient, budget_service_client::BudgetServiceClient,
         catalog_service_client::CatalogServiceClient, credit_service_client::CreditServiceClient,
         key_service_client::KeyServiceClient, ledger_service_client::LedgerServiceClient,
-        seller_service_client::SellerServiceClient, usage_service_client::UsageServiceClient,
+        seller_service_client::SellerServiceClient, token_service_client::TokenServiceClient,
+        usage_service_client::UsageServiceClient,
     },
 };
 
@@ -86,6 +87,8 @@ services! {
     ledger: LedgerServiceClient;
     /// Ourselves on documents, and taxes.
     seller: SellerServiceClient;
+    /// Callers' tokens that were taken back.
+    tokens: TokenServiceClient;
     /// The other hot path.
     usage: UsageServiceClient;
 }

@@ -241,7 +241,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::CreditNote(command) => client(credit_note::run(command, session)),
         Command::Seller(command) => client(seller::run(command, session)),
         Command::Ledger(command) => client(ledger::run(command, session)),
-        Command::Token(command) => token::run(command, session),
+        Command::Token(command) => client(token::run(command, session)),
         Command::Demo(args) => client(demo::run(args, session)),
         Command::Replay(args) => client(replay::run(*args, session)),
         Command::Bench(args) => client(bench::run(*args, session)),

@@ -1,15 +1,18 @@
-//! `tollgate token mint`: makes a caller's token, offline, with the server's own secret.
+//! `tollgate token`: makes a caller's token, offline, with the server's own secret; takes tokens
+//! back, and lists those.
 
 use std::path::PathBuf;
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use clap::{Args, Subcommand};
+use serde::Deserialize;
 
 use crate::{
     cli::{
         Session,
-        args::parse_span,
+        args::{Limit, parse_span, required},
         error::CliError,
-        output::{Table, line, moment, text},
+        output::{Table, Value, line, moment, text},
     },
     clock,
     config::default_data_dir,
@@ -19,6 +22,7 @@ use crate::{
         token::{TokenAuthority, TokenRequest},
     },
     ids::AccountId,
+    proto::{ListRevokedTokensRequest, RevokeTokenRequest, RevokedToken},
 };
 
 const MINT_EXAMPLES: &str = "\
@@ -27,11 +31,47 @@ Examples:
   tollgate token mint --role tenant --account 019ad2f0-7c1e-7bb0-9a55-3f5b0c2d9e11 --ttl 1h
   tollgate token mint --role finance --role auditor --secret-file /etc/tollgate/secret";
 
+const REVOKE_EXAMPLES: &str = "\
+Examples:
+  tollgate token revoke \"$(cat leaked.jwt)\" --reason 'found in a log'
+  tollgate token revoke --id 019ad2f0-7c1e-7bb0-9a55-3f5b0c2d9e11";
+
+const LIST_EXAMPLES: &str = "\
+Examples:
+  tollgate token list-revoked --all";
+
 /// Callers' tokens.
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenCommand {
     /// Make a token with the server's secret; the server need not run
     Mint(MintArgs),
+    /// Refuse a token on every server from now on
+    Revoke(RevokeArgs),
+    /// The tokens that were revoked
+    ListRevoked(ListRevokedArgs),
+}
+
+/// Which token is taken back.
+#[derive(Debug, Args)]
+#[command(after_help = REVOKE_EXAMPLES)]
+pub(super) struct RevokeArgs {
+    /// The token itself; only its id and its end are sent
+    #[arg(value_name = "JWT", required_unless_present = "id")]
+    revoked: Option<String>,
+    /// Its id (`jti`), where the token is not at hand
+    #[arg(long, value_name = "ID", conflicts_with = "revoked")]
+    id: Option<String>,
+    /// Why, for whoever reads the list later
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    reason: String,
+}
+
+/// How much of the list is shown.
+#[derive(Debug, Args)]
+#[command(after_help = LIST_EXAMPLES)]
+pub(super) struct ListRevokedArgs {
+    #[command(flatten)]
+    limit: Limit,
 }
 
 /// What a token is to say.
@@ -55,8 +95,81 @@ pub(super) struct MintArgs {
     secret_file: Option<PathBuf>,
 }
 
-pub(super) fn run(command: TokenCommand, session: &Session) -> Result<(), CliError> {
-    let TokenCommand::Mint(args) = command;
+pub(super) async fn run(command: TokenCommand, session: &Session) -> Result<(), CliError> {
+    match command {
+        TokenCommand::Mint(args) => mint(args, session),
+        TokenCommand::Revoke(args) => revoke(args, session).await,
+        TokenCommand::ListRevoked(args) => list_revoked(&args, session).await,
+    }
+}
+
+async fn revoke(args: RevokeArgs, session: &Session) -> Result<(), CliError> {
+    let (token_id, expires_at) = match (args.id, args.revoked) {
+        (Some(id), _) => (id, None),
+        (None, token) => named_in(token.unwrap_or_default().trim())?,
+    };
+    let request = RevokeTokenRequest {
+        token_id,
+        reason: args.reason,
+        expires_at: expires_at.map(|seconds| prost_types::Timestamp { seconds, nanos: 0 }),
+    };
+    let client = session.connect().await?;
+    let answer = client.tokens().revoke_token(request).await?.into_inner();
+    let cells = cells(required(answer.token, "token")?);
+    session.output.show(&Table::record("token", COLUMNS.into_iter().zip(cells).collect()))
+}
+
+async fn list_revoked(args: &ListRevokedArgs, session: &Session) -> Result<(), CliError> {
+    let client = session.connect().await?;
+    let mut pages = args.limit.pages();
+    let mut table = Table::list("tokens", &COLUMNS);
+    while let Some((page_size, page_token)) = pages.next_page() {
+        let request = ListRevokedTokensRequest { page_size, page_token };
+        let page = client.tokens().list_revoked_tokens(request).await?.into_inner();
+        pages.came(page.tokens.len(), page.next_page_token);
+        page.tokens.into_iter().for_each(|token| table.row(cells(token)));
+    }
+    session.output.show(&table)?;
+    session.tell_if_more(&pages)
+}
+
+const COLUMNS: [&str; 5] = ["token_id", "revoked_at", "revoked_by", "expires_at", "reason"];
+
+fn cells(token: RevokedToken) -> [Value; COLUMNS.len()] {
+    [
+        text(token.token_id),
+        moment(token.revoked_at),
+        text(token.revoked_by),
+        moment(token.expires_at),
+        text(token.reason),
+    ]
+}
+
+/// What a token says of itself. It need not be one that would be believed: whoever holds a bad copy
+/// of a token may take it back.
+#[derive(Deserialize)]
+struct OwnClaims {
+    jti: Option<String>,
+    exp: Option<i64>,
+}
+
+/// The id and the end of a token.
+fn named_in(token: &str) -> Result<(String, Option<i64>), CliError> {
+    let claims = token.split('.').nth(1).and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
+    let claims = claims.and_then(|json| serde_json::from_slice::<OwnClaims>(&json).ok());
+    let claims = claims.ok_or_else(|| {
+        CliError::usage("this is no JSON Web Token; pass all of it, or its id with --id")
+    })?;
+    let id = claims.jti.ok_or_else(|| {
+        CliError::usage(
+            "the token has no id (jti), so that it cannot be revoked alone; replace the secret or \
+             the key that signed it",
+        )
+    })?;
+    Ok((id, claims.exp))
+}
+
+fn mint(args: MintArgs, session: &Session) -> Result<(), CliError> {
     let secret = secret(&args, session)?;
     let lifetime = args
         .ttl
@@ -81,6 +194,7 @@ pub(super) fn run(command: TokenCommand, session: &Session) -> Result<(), CliErr
     session.output.show(&Table::record(
         "token",
         vec![
+            ("token_id", text(named_in(&token)?.0)),
             ("token", text(token)),
             ("subject", text(request.subject)),
             ("roles", text(join(&request.roles))),

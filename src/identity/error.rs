@@ -26,18 +26,24 @@ pub enum IdentityError {
          `tollgate token mint`"
     )]
     Malformed(&'static str),
-    /// Signed in a way that is not accepted, `none` included.
+    /// No key of this server signs that way; `none` is no way at all.
+    #[error("the token is not signed with {0}, which is all that this server accepts")]
+    WrongAlgorithm(String),
+    /// It names a key that this server does not have.
     #[error(
-        "the token is not signed with HS256, the only way this server accepts; make one with \
-         `tollgate token mint`"
+        "the token names a signing key (`kid`) that this server does not have; ask for a new \
+         token, or whoever runs this server to look at its --jwt-jwks file"
     )]
-    WrongAlgorithm,
-    /// Another server's secret signed it, or somebody changed it.
+    UnknownKey,
+    /// Another key signed it, or somebody changed it.
     #[error(
-        "the token was not signed with this server's secret; make one with `tollgate token mint` \
-         and this server's data directory or secret"
+        "no key of this server verifies the token's signature; make a token with `tollgate token \
+         mint` and this server's data directory or secret, or ask this server's issuer for one"
     )]
     WrongSignature,
+    /// Somebody revoked it.
+    #[error("the token was revoked; make a new one with `tollgate token mint`")]
+    Revoked,
     /// Its time is over.
     #[error("the token has expired; make a new one with `tollgate token mint`")]
     Expired,
@@ -45,8 +51,8 @@ pub enum IdentityError {
     #[error("the token is not valid yet; check the clocks of both machines")]
     NotYetValid,
     /// Made by or for something else.
-    #[error("the token's {0} is not `tollgate`; use a token that was made for Tollgate")]
-    WrongParty(&'static str),
+    #[error("the token's {0} is not `{1}`; use a token that was made for this server")]
+    WrongParty(&'static str, String),
     /// A role that does not exist.
     #[error("there is no role {0:?}; the roles are gateway, operator, finance, auditor and tenant")]
     UnknownRole(String),
@@ -84,11 +90,13 @@ impl Problem for IdentityError {
         match self {
             Self::NoToken => "TOKEN_MISSING",
             Self::NotBearer | Self::TooLong(_) | Self::Malformed(_) => "TOKEN_MALFORMED",
-            Self::WrongAlgorithm => "TOKEN_ALGORITHM",
+            Self::WrongAlgorithm(_) => "TOKEN_ALGORITHM",
+            Self::UnknownKey => "TOKEN_KEY_UNKNOWN",
+            Self::Revoked => "TOKEN_REVOKED",
             Self::WrongSignature => "TOKEN_SIGNATURE",
             Self::Expired => "TOKEN_EXPIRED",
             Self::NotYetValid => "TOKEN_NOT_YET_VALID",
-            Self::WrongParty(_) => "TOKEN_WRONG_PARTY",
+            Self::WrongParty(..) => "TOKEN_WRONG_PARTY",
             Self::UnknownRole(_) => "ROLE_UNKNOWN",
             Self::AccountMismatch => "TOKEN_ACCOUNT",
             Self::NotAllowed { .. } => "ROLE_NOT_ALLOWED",

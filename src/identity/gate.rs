@@ -1,13 +1,19 @@
 //! The door: from a path and a token to who is calling, or why not.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
+use arc_swap::ArcSwap;
 use papaya::HashMap;
 
 use super::{
     IdentityError, Role, Roles,
+    keyring::KeyRing,
     permissions::{OPEN_SERVICES, Permission, permission_for},
-    token::{TokenAuthority, VerifiedToken},
+    revoked::RevokedTokens,
+    token::VerifiedToken,
 };
 use crate::{clock, ids::AccountId};
 
@@ -38,19 +44,43 @@ pub enum Access {
 /// Lets callers in.
 #[derive(Debug)]
 pub struct Gate {
-    authority: TokenAuthority,
+    keys: ArcSwap<KeyRing>,
+    /// How often the keys were replaced.
+    generation: AtomicU64,
+    revoked: Arc<RevokedTokens>,
     open: Vec<&'static str>,
     /// By the whole token, and only ever good ones: an attacker cannot fill it.
-    verified: HashMap<Box<str>, Arc<VerifiedToken>>,
+    verified: HashMap<Box<str>, Arc<Remembered>>,
+}
+
+/// A token that was found good.
+#[derive(Debug)]
+struct Remembered {
+    token: VerifiedToken,
+    /// Of the keys that it was verified with.
+    generation: u64,
 }
 
 impl Gate {
-    /// A gate that believes `authority`'s tokens. Of [`OPEN_SERVICES`], those for which `is_open`
-    /// holds need no token; the others need one of any role.
+    /// A gate that believes tokens signed with `keys` and not `revoked`. Of [`OPEN_SERVICES`],
+    /// those for which `is_open` holds need no token; the others need one of any role.
     #[must_use]
-    pub fn new(authority: TokenAuthority, is_open: impl Fn(&str) -> bool) -> Self {
+    pub fn new(keys: KeyRing, revoked: Arc<RevokedTokens>, is_open: impl Fn(&str) -> bool) -> Self {
         let open = OPEN_SERVICES.into_iter().filter(|service| is_open(service)).collect();
-        Self { authority, open, verified: HashMap::new() }
+        Self {
+            keys: ArcSwap::from_pointee(keys),
+            generation: AtomicU64::new(0),
+            revoked,
+            open,
+            verified: HashMap::new(),
+        }
+    }
+
+    /// Believes `keys` from now on, and no token any more that was verified with others.
+    pub fn replace_keys(&self, keys: KeyRing) {
+        self.keys.store(Arc::new(keys));
+        // After the keys: a token is never marked with a newer generation than it was verified in.
+        self.generation.fetch_add(1, Ordering::Release);
     }
 
     /// Decides about one call. `authorization` is the header of that name.
@@ -59,7 +89,11 @@ impl Gate {
         if permission.is_none() && self.open.iter().any(|service| path.starts_with(service)) {
             return Ok(Access::Open);
         }
-        let token = self.verified(bearer(authorization)?)?;
+        let remembered = self.verified(bearer(authorization)?)?;
+        let token = &remembered.token;
+        if token.fingerprint.is_some_and(|one| self.revoked.contains(one)) {
+            return Err(IdentityError::Revoked);
+        }
         let role = match permission {
             Some(permission) => allowed_role(permission, token.roles)?,
             None => any_role(path, token.roles)?,
@@ -71,16 +105,18 @@ impl Gate {
         }))
     }
 
-    fn verified(&self, token: &str) -> Result<Arc<VerifiedToken>, IdentityError> {
+    fn verified(&self, token: &str) -> Result<Arc<Remembered>, IdentityError> {
+        let generation = self.generation.load(Ordering::Acquire);
         let remembered = self.verified.pin();
-        if let Some(known) = remembered.get(token) {
-            if known.is_expired(clock::now()) {
+        if let Some(known) = remembered.get(token).filter(|known| known.generation == generation) {
+            if known.token.is_expired(clock::now()) {
                 remembered.remove(token);
                 return Err(IdentityError::Expired);
             }
             return Ok(Arc::clone(known));
         }
-        let fresh = Arc::new(self.authority.verify(token)?);
+        let verified = self.keys.load().verify(token)?;
+        let fresh = Arc::new(Remembered { token: verified, generation });
         if remembered.len() >= REMEMBERED_TOKENS {
             remembered.clear();
         }
@@ -121,13 +157,25 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::identity::{secret::Secret, token::TokenRequest};
+    use crate::identity::{
+        keyring::TrustedKey,
+        secret::Secret,
+        token::{Fingerprint, TokenAuthority, TokenRequest},
+    };
 
     const RECORD: &str = "/tollgate.v1.UsageService/RecordUsage";
     const HEALTH: &str = "/grpc.health.v1.Health/Check";
 
+    fn secret(letter: &str) -> Secret {
+        Secret::new(&letter.repeat(32), "the test").unwrap()
+    }
+
     fn authority() -> TokenAuthority {
-        TokenAuthority::new(&Secret::new(&"s".repeat(32), "the test").unwrap())
+        TokenAuthority::new(&secret("s"))
+    }
+
+    fn ring(letters: &[&str]) -> KeyRing {
+        KeyRing::new(letters.iter().map(|one| TrustedKey::of_secret(&secret(one))).collect())
     }
 
     fn header(roles: &[Role], account: Option<AccountId>) -> String {
@@ -140,8 +188,12 @@ mod tests {
         format!("Bearer {}", authority().mint(&request).unwrap())
     }
 
+    fn gate(is_open: impl Fn(&str) -> bool) -> Gate {
+        Gate::new(ring(&["s"]), Arc::default(), is_open)
+    }
+
     fn closed() -> Gate {
-        Gate::new(authority(), |_| false)
+        gate(|_| false)
     }
 
     #[test]
@@ -182,17 +234,42 @@ mod tests {
     fn a_remembered_token_still_expires() {
         let gate = closed();
         let token = header(&[Role::Gateway], None).split_off("Bearer ".len());
-        let past = clock::now() - chrono::Duration::seconds(10);
-        let mut old = gate.authority.verify(&token).unwrap();
-        old.expires_at = past;
-        gate.verified.pin().insert(token.clone().into(), Arc::new(old));
+        let mut old = ring(&["s"]).verify(&token).unwrap();
+        old.expires_at = clock::now() - chrono::Duration::seconds(10);
+        let old = Arc::new(Remembered { token: old, generation: 0 });
+        gate.verified.pin().insert(token.clone().into(), old);
         let outcome = gate.admit(RECORD, Some(&format!("Bearer {token}")));
         assert_eq!(outcome, Err(IdentityError::Expired));
     }
 
     #[test]
+    fn a_remembered_token_is_refused_from_the_moment_it_is_revoked() {
+        let gate = closed();
+        let header = header(&[Role::Gateway], None);
+        assert!(gate.admit(RECORD, Some(&header)).is_ok());
+        let token = header.strip_prefix("Bearer ").unwrap();
+        let fingerprint = ring(&["s"]).verify(token).unwrap().fingerprint.unwrap();
+        gate.revoked.add(Fingerprint::of("another"));
+        assert!(gate.admit(RECORD, Some(&header)).is_ok());
+        gate.revoked.add(fingerprint);
+        assert_eq!(gate.admit(RECORD, Some(&header)), Err(IdentityError::Revoked));
+    }
+
+    #[test]
+    fn a_remembered_token_is_good_for_as_long_as_its_key_is() {
+        let gate = closed();
+        let header = header(&[Role::Gateway], None);
+        assert!(gate.admit(RECORD, Some(&header)).is_ok());
+        gate.replace_keys(ring(&["n", "s"]));
+        assert!(gate.admit(RECORD, Some(&header)).is_ok(), "its key is the previous one now");
+        gate.replace_keys(ring(&["n"]));
+        assert_eq!(gate.admit(RECORD, Some(&header)), Err(IdentityError::WrongSignature));
+        assert_eq!(gate.verified.len(), 1, "the same token is remembered once");
+    }
+
+    #[test]
     fn an_open_service_needs_no_token_and_a_closed_one_any() {
-        let open = Gate::new(authority(), |service| service.contains("health"));
+        let open = gate(|service| service.contains("health"));
         assert_eq!(open.admit(HEALTH, None), Ok(Access::Open));
         let reflection = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
         assert_eq!(open.admit(reflection, None), Err(IdentityError::NoToken));

@@ -77,6 +77,8 @@ pub const TABLE: &[(&str, &[Role])] = &[
     ("/tollgate.v1.SellerService/GetSeller", STAFF),
     ("/tollgate.v1.SellerService/SetTaxRate", &[Finance]),
     ("/tollgate.v1.SellerService/ListTaxRates", STAFF),
+    ("/tollgate.v1.TokenService/RevokeToken", &[Operator]),
+    ("/tollgate.v1.TokenService/ListRevokedTokens", &[Operator, Auditor]),
     ("/tollgate.v1.UsageService/RecordUsage", &[Gateway]),
     ("/tollgate.v1.UsageService/RecordUsageBatch", &[Gateway]),
     ("/tollgate.v1.UsageService/RecordUsageStream", &[Gateway]),
@@ -178,6 +180,7 @@ mod tests {
             "UpdateAccount",
             "Extend",
             "Authorize",
+            "RevokeToken",
         ];
         for (rpc, roles) in TABLE {
             let method = rpc.rsplit('/').next().unwrap();

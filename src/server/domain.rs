@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::sync::watch;
+
 use super::{Parts, ServerError};
 use crate::{
     accounts::{change::Change, directory::Directory},
@@ -17,8 +19,8 @@ use crate::{
     },
 };
 
-/// When to read the price book again after a failure: a price must not stay stale for longer than
-/// the database is away.
+/// When to read again after a failure: neither a price nor a token that was revoked must stay good for
+/// longer than the database is away.
 const RELOAD_AGAIN: Duration = Duration::from_millis(500);
 
 /// What the services share.
@@ -62,14 +64,15 @@ impl Domain {
     fn listen(&self, parts: &Parts) {
         let (stopping, pool) = (parts.tasks.stopping(), parts.pool.clone());
         let directory = Arc::clone(&self.directory);
-        let (reload, mut reloads) = tokio::sync::watch::channel(());
+        let (reload, reloads) = watch::channel(());
         let (ask, questions) = tokio::sync::mpsc::channel(limits::QUESTIONS);
-        let authorizer = Arc::clone(&self.authorizer);
+        let (authorizer, revoked) = (Arc::clone(&self.authorizer), Arc::clone(&parts.revoked));
         let on_change = move |change: Option<&Change>| match change {
             Some(Change::Account(account) | Change::Budgets(account)) => {
                 authorizer.limits_changed(*account);
             }
             Some(Change::Recall(account, by)) => authorizer.recalled(*account, *by),
+            Some(Change::Token(token)) => revoked.add(*token),
             Some(Change::Key(_)) => {}
             Some(Change::Barrier(number)) => authorizer.heard(*number),
             Some(Change::Question(own)) if own.asker == authorizer.instance() => {}
@@ -93,17 +96,38 @@ impl Domain {
             authorizer.answer_until(questions, stopping).await;
         });
 
-        let mut missed = self.authorizer.missed();
-        let (stopping, book) = (parts.tasks.stopping(), Arc::clone(&self.book));
-        parts.tasks.spawn_essential("price book reload", async move {
+        let book = Arc::clone(&self.book);
+        self.keep_current(parts, "price book reload", reloads.clone(), move || {
+            let book = Arc::clone(&book);
+            async move { book.reload().await.map_err(|error| error.to_string()) }
+        });
+        let (revoked, pool) = (Arc::clone(&parts.revoked), parts.pool.clone());
+        self.keep_current(parts, "revoked tokens reload", reloads, move || {
+            let (revoked, pool) = (Arc::clone(&revoked), pool.clone());
+            async move { revoked.load(&pool).await.map_err(|error| error.to_string()) }
+        });
+    }
+
+    /// Reads something again whenever it may have changed unheard, until that succeeds.
+    fn keep_current<F>(
+        &self,
+        parts: &Parts,
+        name: &'static str,
+        mut reloads: watch::Receiver<()>,
+        reload: impl Fn() -> F + Send + 'static,
+    ) where
+        F: Future<Output = Result<(), String>> + Send,
+    {
+        let (mut missed, stopping) = (self.authorizer.missed(), parts.tasks.stopping());
+        parts.tasks.spawn_essential(name, async move {
             loop {
                 tokio::select! {
                     changed = reloads.changed() => if changed.is_err() { return },
                     changed = missed.changed() => if changed.is_err() { return },
                     () = stopping.cancelled() => return,
                 }
-                while let Err(error) = book.reload().await {
-                    tracing::warn!(%error, "the price book was not read again");
+                while let Err(error) = reload().await {
+                    tracing::warn!(task = name, error, "nothing was read; trying again");
                     tokio::select! {
                         () = tokio::time::sleep(RELOAD_AGAIN) => {}
                         () = stopping.cancelled() => return,

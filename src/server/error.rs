@@ -8,7 +8,7 @@ use crate::{
     authorization::error::AuthorizationError,
     catalog::error::CatalogError,
     database::{embedded::EmbeddedError, pool::DatabaseError},
-    identity::{IdentityError, secret::SecretError},
+    identity::{IdentityError, public_keys::KeyFileError, secret::SecretError},
     metering::error::MeteringError,
 };
 
@@ -24,6 +24,9 @@ pub enum ServerError {
     /// The secret.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// A file of public keys.
+    #[error(transparent)]
+    Keys(#[from] KeyFileError),
     /// The operator's token.
     #[error("the operator's token could not be made: {0}")]
     Token(#[from] IdentityError),
@@ -44,6 +47,9 @@ pub enum ServerError {
     /// The price book could not be read.
     #[error("the price book could not be read: {0}")]
     Catalog(#[from] CatalogError),
+    /// The revoked tokens could not be read.
+    #[error("the list of revoked tokens could not be read: {0}")]
+    RevokedTokens(sqlx::Error),
     /// The server could not sign on to its database.
     #[error("the server could not sign on to its database: {0}")]
     Authorization(#[from] AuthorizationError),

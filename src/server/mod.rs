@@ -5,12 +5,14 @@
 //! closes, calls under way are answered, background tasks finish what is queued, connections close,
 //! the embedded Postgres stops. Every step of a drain is bounded, so that a stop always ends.
 
+mod callers;
 mod domain;
 mod doors;
 mod error;
 mod health;
 mod metrics;
 mod services;
+mod watch;
 
 use std::{
     net::SocketAddr,
@@ -22,20 +24,16 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 pub use self::error::ServerError;
-use self::{doors::Doors, health::Health};
+use self::{callers::Callers, doors::Doors, health::Health};
 use crate::{
     api::call::{CallLayer, Endings},
-    config::{Config, DatabaseChoice, SecretSource},
+    config::{Config, DatabaseChoice},
     database::{
         embedded::{self, EmbeddedCluster},
         migrate, pool,
         reports::ReportPool,
     },
-    identity::{
-        Gate, Role,
-        secret::{Secret, write_private},
-        token::{TokenAuthority, TokenRequest},
-    },
+    identity::{Gate, revoked::RevokedTokens, secret::write_private},
     tasks::Tasks,
     telemetry::metrics::{CallMetrics, Metrics},
 };
@@ -62,12 +60,6 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of a call's headers, token and labels included.
 const HEADER_LIMIT: u32 = 16 * 1024;
-/// The operator's token is renewed at each start; a server that runs for longer than this needs a
-/// restart, or a token from `tollgate token mint`.
-const OPERATOR_TOKEN_LIFETIME: Duration = Duration::from_hours(365 * 24);
-/// The local operator may do everything that is done from a command line.
-const OPERATOR_TOKEN_ROLES: [Role; 4] =
-    [Role::Gateway, Role::Operator, Role::Finance, Role::Auditor];
 
 /// A server that answers calls.
 #[derive(Debug)]
@@ -90,6 +82,7 @@ pub(crate) struct Parts {
     pub(crate) pool: PgPool,
     pub(crate) reports: ReportPool,
     pub(crate) tasks: Tasks,
+    pub(crate) revoked: Arc<RevokedTokens>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) closes_months: bool,
     pub(crate) overdue_grace_days: Option<u16>,
@@ -111,17 +104,16 @@ pub async fn start(config: Config) -> Result<RunningServer, ServerError> {
     let pool = pool::open(options.clone(), config.database_connections).await?;
     migrate::run(&options).await?;
 
-    let authority = TokenAuthority::new(&match config.secret {
-        SecretSource::Given(secret) => secret,
-        SecretSource::OwnFile(path) => Secret::read_or_create(&path)?,
-    });
+    let callers = Callers::read(config.tokens)?;
     if let Some(path) = &config.operator_token {
-        write_private(path, &operator_token(&authority)?)?;
+        write_private(path, &callers.operator_token()?)?;
     }
+    let revoked = Arc::new(RevokedTokens::default());
+    revoked.load(&pool).await.map_err(ServerError::RevokedTokens)?;
     let (open_health, open_reflection) = (config.open_health, config.open_reflection);
-    let gate = Gate::new(authority, |service| {
+    let gate = Arc::new(Gate::new(callers.keys, Arc::clone(&revoked), |service| {
         if service.contains("health") { open_health } else { open_reflection }
-    });
+    }));
 
     // Both ports before anything runs in the background: whatever fails leaves nothing behind.
     let (metrics_listener, metrics_addr) = match config.metrics_listen {
@@ -137,6 +129,7 @@ pub async fn start(config: Config) -> Result<RunningServer, ServerError> {
         pool: pool.clone(),
         reports: reports.clone(),
         tasks: Tasks::new(),
+        revoked,
         metrics: Arc::new(Metrics::new()),
         closes_months: config.closes_months,
         overdue_grace_days: config.overdue_grace_days,
@@ -155,10 +148,11 @@ pub async fn start(config: Config) -> Result<RunningServer, ServerError> {
     }
     let cut = CancellationToken::new();
     let layer = CallLayer::new(
-        Arc::new(gate),
+        Arc::clone(&gate),
         parts.metrics.calls.clone(),
         Endings { closing: parts.tasks.closing(), cut: cut.clone() },
     );
+    callers::keep_keys(callers.sources, gate, &parts.tasks);
     let doors = Doors::open(&parts.tasks, &layer, &routes, listener, config.call_threads)?;
 
     tracing::info!(%local_addr, metrics_addr = metrics_addr.map(tracing::field::display), "serving");
@@ -252,13 +246,4 @@ impl RunningServer {
         tokio::time::sleep(CUT_DRAIN).await;
         self.calls.in_flight.get() == 0
     }
-}
-
-fn operator_token(authority: &TokenAuthority) -> Result<String, ServerError> {
-    Ok(authority.mint(&TokenRequest {
-        subject: "local-operator".to_owned(),
-        roles: OPERATOR_TOKEN_ROLES.to_vec(),
-        account: None,
-        lifetime: OPERATOR_TOKEN_LIFETIME,
-    })?)
 }

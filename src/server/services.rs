@@ -11,7 +11,7 @@ use crate::{
     api::{
         account::AccountApi, authorization::AuthorizationApi, billing::BillingApi,
         budget::BudgetApi, catalog::CatalogApi, credit::CreditApi, key::KeyApi, ledger::LedgerApi,
-        seller::SellerApi, usage::UsageApi,
+        seller::SellerApi, token::TokenApi, usage::UsageApi,
     },
     authorization::lifetime::Lifetime,
     metering::intake::Intake,
@@ -21,7 +21,7 @@ use crate::{
         billing_service_server::BillingServiceServer, budget_service_server::BudgetServiceServer,
         credit_service_server::CreditServiceServer, key_service_server::KeyServiceServer,
         ledger_service_server::LedgerServiceServer, seller_service_server::SellerServiceServer,
-        usage_service_server::UsageServiceServer,
+        token_service_server::TokenServiceServer, usage_service_server::UsageServiceServer,
     },
 };
 
@@ -65,6 +65,13 @@ pub(super) async fn routes(
     );
     let seller = SellerApi::new(pool.clone(), reports.clone());
 
+    let tokens = TokenApi::new(
+        pool.clone(),
+        reports.clone(),
+        Arc::clone(&parts.revoked),
+        Arc::clone(&domain.authorizer),
+    );
+
     let intake = Intake::new(
         domain.authorizer.signer().clone(),
         Arc::clone(&domain.book),
@@ -94,6 +101,7 @@ pub(super) async fn routes(
         .add_service(CreditServiceServer::new(credits))
         .add_service(LedgerServiceServer::new(ledger))
         .add_service(SellerServiceServer::new(seller))
+        .add_service(TokenServiceServer::new(tokens))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?);
     Ok(routes.routes())

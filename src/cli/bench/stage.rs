@@ -121,6 +121,8 @@ impl Server {
             .env("DATABASE_URL", database.url())
             .env("TOLLGATE_JWT_SECRET", secret)
             .env_remove("TOLLGATE_JWT_SECRET_FILE")
+            .env_remove("TOLLGATE_JWT_PUBLIC_KEYS")
+            .env_remove("TOLLGATE_JWT_JWKS")
             .stdin(Stdio::null())
             .stderr(output)
             .spawn()?;

@@ -13,7 +13,7 @@ use tokio::{
 use tollgate::{
     authorization::lifetime::Lifetime,
     cli::{Global, client::Client, output::Format},
-    config::{Config, DatabaseChoice, SecretSource},
+    config::{Config, DatabaseChoice, SecretSource, TokenConfig},
     identity::{
         Role,
         secret::Secret,
@@ -55,6 +55,14 @@ impl TestServer {
     /// A server whose grants hold for so long.
     pub(crate) async fn start_with(database: PgConnectOptions, lifetime: Lifetime) -> Self {
         let config = Config { lifetime, ..config(database.clone()) };
+        Self { running: server::start(config).await.unwrap(), database }
+    }
+
+    /// A server on a new, empty database, with what `change` makes of the usual configuration.
+    pub(crate) async fn start_changed(change: impl FnOnce(&mut Config)) -> Self {
+        let database = fresh_database().await;
+        let mut config = config(database.clone());
+        change(&mut config);
         Self { running: server::start(config).await.unwrap(), database }
     }
 
@@ -127,7 +135,7 @@ pub(crate) fn config(database: PgConnectOptions) -> Config {
         database: DatabaseChoice::Given(Box::new(database)),
         database_connections: 5,
         call_threads: 2,
-        secret: SecretSource::Given(secret()),
+        tokens: TokenConfig::of_secret(SecretSource::Given(secret())),
         operator_token: None,
         lifetime: Lifetime::default(),
         // Tests close months when they mean to.
