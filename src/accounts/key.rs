@@ -116,6 +116,20 @@ pub fn parse(text: &str) -> Result<ParsedKey, MalformedKey> {
     Ok(ParsedKey { tier, hash: hash_of(text) })
 }
 
+/// The well-formed keys in a text of any kind, each once: what a secret scanner would find.
+#[must_use]
+pub fn find_in(text: &str) -> Vec<ParsedKey> {
+    let mut found: Vec<ParsedKey> = Vec::new();
+    for tier in [Tier::Standard, Tier::Pro] {
+        let length = tier.prefix().len() + SECRET_LENGTH + CHECKSUM_LENGTH;
+        for (start, _) in text.match_indices(tier.prefix()) {
+            let key = text.get(start..start.saturating_add(length)).and_then(|key| parse(key).ok());
+            found.extend(key.filter(|key| !found.contains(key)));
+        }
+    }
+    found
+}
+
 /// A key with its secret, between being made and being shown.
 pub struct ApiKey {
     tier: Tier,

@@ -3,45 +3,40 @@
 //! A tenant manages the keys of its own account; another's key is told from none. A `ga_pro_` key
 //! opens dedicated capacity that was sold, so a tenant may rotate one but not make one.
 
-use std::{collections::HashMap, num::NonZeroU32, sync::Arc};
+use std::sync::Arc;
 
 use sqlx::PgPool;
 use tonic::{Request, Response, Status};
-use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::{
     accounts::{
         change::Change,
         directory::Directory,
         error::AccountError,
-        key::Tier,
-        keys::{
-            Keys,
-            record::{KeyRecord, KeyStatus, KeyTerms, ModelPatterns, Rates, SpikeGuard},
-        },
+        keys::{Keys, record::KeyRecord},
     },
     api::{
-        account_convert::unknown_choice,
         caller::{caller, no_such_account},
-        convert::{self, BadField},
+        convert,
         idempotency::{self, Begun},
+        key_convert::{key_message, leaked_key, read_hashes, read_terms, read_tier},
         named_account::named_account_record,
-        status::{ERROR_DOMAIN, refused},
+        status::refused,
     },
     authorization::{Authorizer, limits},
     clock,
     database::reports::ReportPool,
     identity::{Caller, Role},
     ids::KeyId,
-    money::{Amount, Currency},
+    money::Currency,
     proto::{self, key_service_server::KeyService},
 };
 
 const LIST: &str = "ListKeys";
-/// What may cost no more is no spike, unless a guard says otherwise: 0.01 of any currency.
-const USUAL_SPIKE_FLOOR: Amount = Amount::HUNDREDTH;
 /// What was done when it is not known whether every server knows.
 const REVOKED: &str = "the key is revoked";
+/// The same, of those that were found.
+const LEAKED: &str = "the keys are revoked";
 /// The successor's secret is shown in the answer alone, and there is none.
 const ROTATED: &str =
     "the key is rotated (its successor's secret is lost with this answer, so issue another key)";
@@ -258,6 +253,39 @@ impl KeyService for KeyApi {
         self.authorizer.everywhere(REVOKED).await.map_err(refused)?;
         Ok(Response::new(response))
     }
+
+    async fn revoke_leaked_keys(
+        &self,
+        request: Request<proto::RevokeLeakedKeysRequest>,
+    ) -> Result<Response<proto::RevokeLeakedKeysResponse>, Status> {
+        let request = request.into_inner();
+        let hashes = read_hashes(&request.key_hashes)?;
+        let forgotten: Vec<Change> = hashes.iter().copied().map(Change::Key).collect();
+        let key = &request.idempotency_key;
+        let begun = idempotency::begin(&self.pool, "RevokeLeakedKeys", key, &request);
+        let mut turn = match begun.await.map_err(refused)? {
+            Begun::Repeated(response) => {
+                self.forget(&forgotten);
+                self.authorizer.everywhere(LEAKED).await.map_err(refused)?;
+                return Ok(Response::new(response));
+            }
+            Begun::First(turn) => turn,
+        };
+        let changed = self
+            .keys
+            .revoke_leaked(turn.connection(), &hashes, &request.reason)
+            .await
+            .map_err(refused)?;
+        let unknown = hashes.len().saturating_sub(changed.now.len());
+        let response = proto::RevokeLeakedKeysResponse {
+            keys: changed.now.into_iter().map(leaked_key).collect(),
+            unknown: u32::try_from(unknown).unwrap_or(u32::MAX),
+        };
+        turn.commit(&response).await.map_err(refused)?;
+        self.forget(&forgotten);
+        self.authorizer.everywhere(LEAKED).await.map_err(refused)?;
+        Ok(Response::new(response))
+    }
 }
 
 /// Tenants choose their idempotency keys without knowing of each other.
@@ -265,137 +293,5 @@ fn scope(rpc: &str, caller: &Caller) -> String {
     match caller.account {
         Some(account) if caller.role == Role::Tenant => format!("{rpc} for {account}"),
         _ => rpc.to_owned(),
-    }
-}
-
-fn read_tier(value: i32, caller: &Caller) -> Result<Tier, Status> {
-    match proto::Tier::try_from(value) {
-        Ok(proto::Tier::Standard) => Ok(Tier::Standard),
-        Ok(proto::Tier::Pro) if caller.role == Role::Tenant => Err(pro_key_refused()),
-        Ok(proto::Tier::Pro) => Ok(Tier::Pro),
-        Ok(proto::Tier::Unspecified) => {
-            let problem = "is missing; TIER_STANDARD makes a ga_sk_ key, TIER_PRO a ga_pro_ key";
-            Err(refused(BadField::new("tier", "MISSING", problem)))
-        }
-        Err(_) => Err(refused(unknown_choice("tier", value))),
-    }
-}
-
-fn pro_key_refused() -> Status {
-    let message = "a tenant cannot issue a ga_pro_ key; ask whoever operates this service";
-    let mut details =
-        ErrorDetails::with_error_info("PRO_KEY_NOT_ALLOWED", ERROR_DOMAIN, HashMap::new());
-    details.add_bad_request_violation("tier", message);
-    Status::with_error_details(tonic::Code::PermissionDenied, message, details)
-}
-
-fn read_terms(
-    name: String,
-    project: String,
-    limits: Option<proto::KeyLimits>,
-    expires_at: Option<prost_types::Timestamp>,
-    currency: Currency,
-) -> Result<KeyTerms, Status> {
-    let limits = limits.unwrap_or_default();
-    let max_cost = limits.max_cost_per_request.as_ref();
-    let expires_at = expires_at.map(|moment| convert::moment("expires_at", &moment));
-    Ok(KeyTerms {
-        name,
-        allowed_models: ModelPatterns::parse(&limits.allowed_models).map_err(refused)?,
-        max_tokens_per_request: Some(limits.max_tokens_per_request).filter(|most| *most > 0),
-        max_cost_per_request: convert::optional_amount(
-            "limits.max_cost_per_request",
-            max_cost,
-            currency,
-        )
-        .map_err(refused)?,
-        expires_at: expires_at.transpose().map_err(refused)?,
-        project,
-        rates: Rates {
-            requests_per_minute: rate("requests_per_minute", limits.requests_per_minute)?,
-            tokens_per_minute: rate("tokens_per_minute", limits.tokens_per_minute)?,
-            spike_guard: match &limits.spike_guard {
-                Some(guard) => Some(read_spike_guard(guard, currency)?),
-                None => None,
-            },
-        },
-    })
-}
-
-fn rate(field: &str, rate: u64) -> Result<Option<NonZeroU32>, Status> {
-    let fits = u32::try_from(rate).map_err(|_| {
-        let problem = format!("must be 1 to {}, or 0 for no limit", u32::MAX);
-        refused(BadField::new(format!("limits.{field}"), "OUT_OF_RANGE", problem))
-    })?;
-    Ok(NonZeroU32::new(fits))
-}
-
-fn read_spike_guard(guard: &proto::SpikeGuard, currency: Currency) -> Result<SpikeGuard, Status> {
-    let refuses = match proto::SpikeGuardMode::try_from(guard.mode) {
-        Ok(proto::SpikeGuardMode::Refuse) => true,
-        Ok(proto::SpikeGuardMode::Flag) => false,
-        Ok(proto::SpikeGuardMode::Unspecified) => {
-            let problem = "is missing; REFUSE denies a spike, FLAG warns in the grant";
-            return Err(refused(BadField::new("limits.spike_guard.mode", "MISSING", problem)));
-        }
-        Err(_) => return Err(refused(unknown_choice("limits.spike_guard.mode", guard.mode))),
-    };
-    let multiple = SpikeGuard::multiple("limits.spike_guard.multiple", &guard.multiple);
-    let floor =
-        convert::optional_amount("limits.spike_guard.floor", guard.floor.as_ref(), currency);
-    Ok(SpikeGuard {
-        refuses,
-        multiple: multiple.map_err(refused)?,
-        floor: floor.map_err(refused)?.unwrap_or(USUAL_SPIKE_FLOOR),
-    })
-}
-
-fn shown(rate: Option<NonZeroU32>) -> u64 {
-    rate.map_or(0, |rate| rate.get().into())
-}
-
-fn spike_guard(guard: SpikeGuard, currency: Currency) -> proto::SpikeGuard {
-    let mode =
-        if guard.refuses { proto::SpikeGuardMode::Refuse } else { proto::SpikeGuardMode::Flag };
-    proto::SpikeGuard {
-        mode: mode.into(),
-        multiple: guard.multiple.to_string(),
-        floor: Some(convert::money(guard.floor, currency)),
-    }
-}
-
-fn key_message(key: KeyRecord, currency: Currency) -> proto::Key {
-    let status = match key.status_at(clock::now()) {
-        KeyStatus::Active => proto::KeyStatus::Active,
-        KeyStatus::Revoked => proto::KeyStatus::Revoked,
-        KeyStatus::Expired => proto::KeyStatus::Expired,
-    };
-    proto::Key {
-        key_id: key.key_id.to_string(),
-        account_id: key.account_id.to_string(),
-        name: key.name,
-        tier: match key.tier {
-            Tier::Standard => proto::Tier::Standard,
-            Tier::Pro => proto::Tier::Pro,
-        }
-        .into(),
-        hint: key.hint,
-        status: status.into(),
-        limits: Some(proto::KeyLimits {
-            allowed_models: key.allowed_models.to_strings(),
-            max_tokens_per_request: key.max_tokens_per_request.unwrap_or(0),
-            max_cost_per_request: key
-                .max_cost_per_request
-                .map(|most| convert::money(most, currency)),
-            requests_per_minute: shown(key.rates.requests_per_minute),
-            tokens_per_minute: shown(key.rates.tokens_per_minute),
-            spike_guard: key.rates.spike_guard.map(|guard| spike_guard(guard, currency)),
-        }),
-        project: key.project,
-        created_at: Some(convert::timestamp(key.created_at)),
-        expires_at: key.expires_at.map(convert::timestamp),
-        revoked_at: key.revoked_at.map(convert::timestamp),
-        revoked_reason: key.revoked_reason,
-        rotated_from: key.rotated_from.map(|from| from.to_string()).unwrap_or_default(),
     }
 }

@@ -15,6 +15,7 @@ pub mod credit;
 mod export;
 pub mod idempotency;
 pub mod key;
+mod key_convert;
 pub mod ledger;
 pub mod named_account;
 mod report;

@@ -10,6 +10,7 @@ use crate::{
         args::{self, Idempotency, Limit, Pages, required},
         client::{Authorized, Client},
         error::CliError,
+        leaked,
         output::{Table, Value, moment, money, text, word},
     },
     proto::{
@@ -44,6 +45,12 @@ For good, and everywhere when the command returns.
 
 Examples:
   tollgate key revoke 0196f1c2-… --reason 'leaked in a log'";
+const REVOKE_LEAKED_EXAMPLES: &str = "\
+Reads a text of any kind, finds the well-formed keys in it and sends their hashes, not the keys.
+
+Examples:
+  tollgate key revoke-leaked scan.json --reason 'public repository'
+  git log -p | tollgate key revoke-leaked - --reason 'committed'";
 const CHECK_EXAMPLES: &str = "\
 Works without a server: it checks prefix, length and checksum, not whether the key was issued.
 
@@ -88,6 +95,15 @@ pub(super) enum KeyCommand {
         reason: String,
         #[command(flatten)]
         idempotency: Idempotency,
+    },
+    /// Deny all keys that are found in a file from now on
+    #[command(after_help = REVOKE_LEAKED_EXAMPLES)]
+    RevokeLeaked {
+        /// The file, or - to read the standard input
+        file: std::path::PathBuf,
+        /// Why; kept with each key
+        #[arg(long)]
+        reason: String,
     },
     /// Tell whether a text can be a key at all
     #[command(after_help = CHECK_EXAMPLES)]
@@ -279,6 +295,9 @@ pub(super) async fn run(command: KeyCommand, session: &Session) -> Result<(), Cl
             let request = RevokeKeyRequest { key_id, reason, idempotency_key: idempotency.key() };
             let key = keys.revoke_key(request).await?.into_inner().key;
             session.output.show(&Table::record("key", record(required(key, "key")?)))
+        }
+        KeyCommand::RevokeLeaked { file, reason } => {
+            leaked::revoke(&mut keys, &file, &reason, session).await
         }
         KeyCommand::Check { .. } => Ok(()),
     }

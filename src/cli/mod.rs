@@ -33,6 +33,7 @@ mod examples;
 mod invoice;
 mod invoice_export;
 mod key;
+mod leaked;
 mod ledger;
 mod model;
 pub mod output;

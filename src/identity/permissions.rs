@@ -69,6 +69,7 @@ pub const TABLE: &[(&str, &[Role])] = &[
     ("/tollgate.v1.KeyService/UpdateKey", &[Operator, Tenant]),
     ("/tollgate.v1.KeyService/RotateKey", &[Operator, Tenant]),
     ("/tollgate.v1.KeyService/RevokeKey", &[Operator, Tenant]),
+    ("/tollgate.v1.KeyService/RevokeLeakedKeys", &[Operator]),
     ("/tollgate.v1.LedgerService/ListTransfers", &[Finance, Auditor]),
     ("/tollgate.v1.LedgerService/GetTrialBalance", &[Finance, Auditor]),
     ("/tollgate.v1.LedgerService/ExportJournal", &[Finance, Auditor]),

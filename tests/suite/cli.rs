@@ -3,11 +3,11 @@
 
 mod replay;
 
-use std::{path::Path, process::Stdio};
+use std::{io::Write as _, path::Path, process::Stdio};
 
 use serde_json::Value;
 use tokio::process::Command;
-use tollgate::identity::Role;
+use tollgate::{accounts::key::ApiKey, identity::Role};
 
 use crate::harness::{
     postgres::TOLLGATE,
@@ -177,6 +177,37 @@ async fn who_may_not_is_told_so_and_who_finds_nobody_is_told_how_to_start() {
 
     let tls = Shell::at("https://127.0.0.1:9", "x");
     tls.run(&["account", "list"]).await.failed(64);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_found_in_a_file_are_dead_at_once_and_are_not_sent() {
+    let server = TestServer::start().await;
+    let shell = Shell::of(&server);
+    let leaked = shell.customer("acme", "5").await;
+    let issue = ["key", "issue", "acme", "--name"];
+    let also = shell.json(&[&issue[..], &["also", "--tier", "pro"]].concat()).await;
+    let kept = shell.json(&[&issue[..], &["kept"]].concat()).await;
+    let foreign = ApiKey::generate(tollgate::accounts::key::Tier::Standard).unwrap();
+
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let cut = &kept["api_key"].as_str().unwrap()[..40];
+    write!(file, "KEY={leaked};{leaked}\n{{\"x\":\"{}\"}}", also["api_key"].as_str().unwrap())
+        .unwrap();
+    write!(file, "{cut}, {}", foreign.reveal()).unwrap();
+    file.write_all(b"\xff\xfe").unwrap();
+    let path = file.path().to_str().unwrap();
+    let revoke = ["key", "revoke-leaked", path, "--reason", "in public"];
+    let ran = shell.run(&revoke).await;
+    assert!(ran.err.contains("of 3 well-formed keys") && ran.err.contains(" 1 were"), "{ran:?}");
+    assert!(!ran.succeeded().contains(&leaked));
+
+    let listed = shell.json(&["key", "list", "acme"]).await;
+    let statuses: Vec<_> = listed.as_array().unwrap().iter().map(|key| &key["status"]).collect();
+    assert_eq!(statuses, ["revoked", "revoked", "active"]);
+    let again = shell.json(&revoke).await;
+    assert!(again.as_array().unwrap().iter().all(|key| key["revoked_before"] == true), "{again}");
+    let gateway = Shell::at(&server.endpoint(), &token(&[Role::Gateway], None));
+    gateway.run(&revoke).await.failed(77);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,9 +7,9 @@ use tollgate::{
     clock,
     proto::{
         AuthorizeRequest, CreateAccountRequest, DenialReason, IssueKeyRequest, IssueKeyResponse,
-        Key, KeyLimits, KeyStatus, ListKeysRequest, Money, RevokeKeyRequest, RotateKeyRequest,
-        RotateKeyResponse, Tier, UpdateKeyRequest, authorize_response::Decision,
-        key_service_client::KeyServiceClient,
+        Key, KeyLimits, KeyStatus, ListKeysRequest, Money, RevokeKeyRequest,
+        RevokeLeakedKeysRequest, RotateKeyRequest, RotateKeyResponse, Tier, UpdateKeyRequest,
+        authorize_response::Decision, key_service_client::KeyServiceClient,
     },
 };
 use tonic::{Code, Status};
@@ -426,4 +426,23 @@ async fn a_tenant_manages_its_own_keys_but_makes_no_pro_key() {
     issue(&mut tenant, keyed("acme")).await.unwrap();
     issue(&mut stranger, keyed("other")).await.unwrap();
     revoke(&mut tenant, &key).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_hash_that_is_none_is_refused_by_its_place() {
+    let (server, _) = with_account().await;
+    let mut keys = server.operator().await.keys();
+    for (hashes, reason, field) in [
+        (vec![], "MISSING", "key_hashes"),
+        (vec![vec![0; 32], vec![0; 31]], "WRONG_LENGTH", "key_hashes[1]"),
+        (vec![vec![0; 32]; 1_001], "TOO_MANY", "key_hashes"),
+    ] {
+        let request = RevokeLeakedKeysRequest { key_hashes: hashes, ..Default::default() };
+        let refused = keys.revoke_leaked_keys(request).await.unwrap_err();
+        let expected = (Code::InvalidArgument, reason.to_owned(), field.to_owned());
+        assert_eq!(refusal(&refused), expected);
+    }
+    let request = RevokeLeakedKeysRequest { key_hashes: vec![vec![7; 32]], ..Default::default() };
+    let answer = keys.revoke_leaked_keys(request).await.unwrap().into_inner();
+    assert_eq!((answer.keys.len(), answer.unknown), (0, 1));
 }

@@ -161,6 +161,30 @@ impl Keys {
     }
 }
 
+impl Keys {
+    /// Revokes the keys with these hashes, as they were before and in the order of their ids. Keys that
+    /// are revoked already stay as they are.
+    ///
+    /// # Errors
+    /// The reason is too long, or the database failed.
+    pub async fn revoke_leaked(
+        &self,
+        connection: &mut PgConnection,
+        hashes: &[[u8; 32]],
+        reason: &str,
+    ) -> Result<Changed<Vec<KeyRecord>>, AccountError> {
+        text("reason", reason, REASON_LENGTH)?;
+        let found = store::lock_by_hash(connection, hashes).await?;
+        let working: Vec<&KeyRecord> =
+            found.iter().filter(|record| record.revoked_at.is_none()).collect();
+        for record in &working {
+            store::revoke(connection, record.key_id, reason).await?;
+        }
+        let changes = announced(connection, &working).await?;
+        Ok(Changed { now: found, changes })
+    }
+}
+
 fn checked_overlap(overlap: Duration) -> Result<TimeDelta, InvalidField> {
     if overlap <= LONGEST_OVERLAP
         && let Ok(overlap) = TimeDelta::from_std(overlap)

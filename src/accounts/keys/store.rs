@@ -68,6 +68,21 @@ pub(super) async fn lock(
         .transpose()
 }
 
+/// The keys with these hashes, in the order of their ids, locked until the transaction ends.
+pub(super) async fn lock_by_hash(
+    connection: &mut PgConnection,
+    hashes: &[[u8; 32]],
+) -> sqlx::Result<Vec<KeyRecord>> {
+    let hashes: Vec<&[u8]> = hashes.iter().map(<[u8; 32]>::as_slice).collect();
+    sqlx::query(select_key!("WHERE key_hash = ANY ($1) ORDER BY key_id FOR UPDATE"))
+        .bind(hashes)
+        .fetch_all(connection)
+        .await?
+        .iter()
+        .map(key_of)
+        .collect()
+}
+
 /// An account's keys in the order in which they were issued, from after one of them.
 pub(super) async fn keys(
     executor: impl PgExecutor<'_>,
