@@ -28,6 +28,7 @@ use crate::{
     database::reports::ReportPool,
     identity::{Caller, Role},
     ids::KeyId,
+    metering::report::last_used,
     money::Currency,
     proto::{self, key_service_server::KeyService},
 };
@@ -158,7 +159,13 @@ impl KeyService for KeyApi {
             self.keys.list(&mut snapshot, id, page.after, limit).await.map_err(refused)?;
         let next_page_token =
             convert::next_page_token(LIST, &mut rows, page.size, |key| key.key_id);
-        let keys = rows.into_iter().map(|key| key_message(key, account.currency)).collect();
+        let ids: Vec<KeyId> = rows.iter().map(|key| key.key_id).collect();
+        let used = last_used(&mut snapshot, id, &ids).await.map_err(refused)?;
+        let shown = |key: KeyRecord| {
+            let last_used_at = used.get(&key.key_id).copied().map(convert::timestamp);
+            proto::Key { last_used_at, ..key_message(key, account.currency) }
+        };
+        let keys = rows.into_iter().map(shown).collect();
         Ok(Response::new(proto::ListKeysResponse { keys, next_page_token }))
     }
 

@@ -158,6 +158,7 @@ pub(super) fn key_message(key: KeyRecord, currency: Currency) -> proto::Key {
         revoked_at: key.revoked_at.map(convert::timestamp),
         revoked_reason: key.revoked_reason,
         rotated_from: key.rotated_from.map(|from| from.to_string()).unwrap_or_default(),
+        last_used_at: None,
     }
 }
 

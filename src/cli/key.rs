@@ -384,8 +384,17 @@ async fn list(
     limit: &Limit,
     session: &Session,
 ) -> Result<(), CliError> {
-    let columns =
-        ["key_id", "name", "tier", "hint", "status", "allowed_models", "created_at", "expires_at"];
+    let columns = [
+        "key_id",
+        "name",
+        "tier",
+        "hint",
+        "status",
+        "allowed_models",
+        "created_at",
+        "last_used_at",
+        "expires_at",
+    ];
     let mut table = Table::list("keys", &columns);
     let mut pages = limit.pages();
     while let Some((page_size, page_token)) = pages.next_page() {
@@ -402,6 +411,7 @@ async fn list(
                 status,
                 Value::List(key.limits.unwrap_or_default().allowed_models),
                 moment(key.created_at),
+                moment(key.last_used_at),
                 moment(key.expires_at),
             ]);
         }

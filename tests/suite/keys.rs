@@ -1,10 +1,13 @@
 //! API keys, over gRPC.
 
+use std::time::Duration;
+
 use prost::Message as _;
 use tollgate::{
     accounts::key::{self, ParsedKey},
     cli::client::Authorized,
     clock,
+    metering::rollups::{self, Bounds},
     proto::{
         AuthorizeRequest, CreateAccountRequest, DenialReason, IssueKeyRequest, IssueKeyResponse,
         Key, KeyLimits, KeyStatus, ListKeysRequest, Money, RevokeKeyRequest,
@@ -14,7 +17,10 @@ use tollgate::{
 };
 use tonic::{Code, Status};
 
-use crate::harness::server::{TestServer, refusal};
+use crate::harness::{
+    server::{TestServer, refusal},
+    world::World,
+};
 
 type Keys = KeyServiceClient<Authorized>;
 
@@ -445,4 +451,29 @@ async fn a_hash_that_is_none_is_refused_by_its_place() {
     let request = RevokeLeakedKeysRequest { key_hashes: vec![vec![7; 32]], ..Default::default() };
     let answer = keys.revoke_leaked_keys(request).await.unwrap().into_inner();
     assert_eq!((answer.keys.len(), answer.unknown), (0, 1));
+}
+
+#[tokio::test]
+async fn a_list_says_when_each_key_was_last_used() {
+    let world = World::start().await;
+    let acme = world.startup("acme", "10").await;
+    let (used, unused) = (world.key(&acme).await, world.key(&acme).await);
+    let before = clock::now();
+    for round in 0..2 {
+        let Decision::Grant(grant) = world.ask(&used, 10).await else { panic!("denied") };
+        world.record(&grant.token, 10, 10).await.unwrap();
+        // From the events first, then from the daily sums.
+        let bounds = Bounds { margin: Duration::ZERO, events: 7 };
+        for _ in 0..5 * round {
+            rollups::step(&world.server.pool(), bounds).await.unwrap();
+        }
+        let listed = list(&mut world.client.keys()).await;
+        let last = |key: &str| {
+            let shown = listed.iter().find(|one| key.ends_with(&one.hint[one.hint.len() - 4..]));
+            shown.unwrap().last_used_at
+        };
+        let last_used = last(&used).unwrap();
+        assert!(last_used.seconds >= before.timestamp(), "{last_used:?}");
+        assert_eq!(last(&unused), None);
+    }
 }

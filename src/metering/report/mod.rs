@@ -7,9 +7,12 @@
 
 mod store;
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{error::MeteringError, event::Served, quantities::Quantities};
@@ -244,4 +247,17 @@ impl UsageReports {
         let mut snapshot = self.reports.snapshot().await?;
         Ok(store::unsettled(&mut snapshot, account, after, limit).await?)
     }
+}
+
+/// When keys of an account were last used: when the newest request occurred that is recorded of each.
+/// It comes from the daily sums and the events that are not in them, so that no request pays for it.
+///
+/// # Errors
+/// Failures of the database.
+pub async fn last_used(
+    snapshot: &mut PgConnection,
+    account: AccountId,
+    keys: &[KeyId],
+) -> Result<HashMap<KeyId, DateTime<Utc>>, MeteringError> {
+    Ok(store::last_used(snapshot, account, keys).await?.into_iter().collect())
 }

@@ -298,3 +298,29 @@ fn unsettled_authorization(row: &PgRow) -> Result<UnsettledAuthorization, sqlx::
         request_id: row.try_get("request_id")?,
     })
 }
+
+const LAST_USED: &str = "
+    WITH watermark AS MATERIALIZED (
+        SELECT recorded_before AS mark FROM usage_rollup_watermark
+    )
+    SELECT key_id, max(last) AS last
+    FROM (
+        SELECT key_id, last_occurred AS last
+        FROM usage_rollups
+        WHERE account_id = $1 AND key_id = ANY ($2)
+        UNION ALL
+        SELECT key_id, occurred_at
+        FROM usage_events
+        WHERE account_id = $1 AND key_id = ANY ($2)
+          AND recorded_at >= (SELECT mark FROM watermark)
+    ) AS used
+    GROUP BY key_id";
+
+pub(super) async fn last_used(
+    connection: &mut PgConnection,
+    account: AccountId,
+    keys: &[KeyId],
+) -> sqlx::Result<Vec<(KeyId, DateTime<Utc>)>> {
+    let keys: Vec<Uuid> = keys.iter().map(|key| key.0).collect();
+    sqlx::query_as(LAST_USED).bind(account).bind(keys).fetch_all(connection).await
+}
