@@ -43,5 +43,6 @@ mod revocation;
 mod rollups;
 mod serve;
 mod service_level;
+mod tls;
 mod tokens;
 mod usage;
