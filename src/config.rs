@@ -24,10 +24,14 @@ use crate::{
 };
 
 mod tokens;
+mod transport;
 
-pub use self::tokens::{TokenArguments, TokenConfig};
+pub use self::{
+    tokens::{TokenArguments, TokenConfig},
+    transport::{TlsFiles, TransportArguments},
+};
 
-/// Loopback: the embedded default speaks without TLS, so only this machine reaches it. 50051 is
+/// Loopback: without a certificate it speaks without TLS, so only this machine reaches it. 50051 is
 /// where gRPC tools look first.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:50051";
 /// Loopback, and a port of the range that Prometheus exporters use.
@@ -132,6 +136,10 @@ pub struct ServeArguments {
     #[command(flatten)]
     pub tokens: TokenArguments,
 
+    /// What is spoken on the ports.
+    #[command(flatten)]
+    pub transport: TransportArguments,
+
     /// Services that need no token: health, reflection, or none
     /// [default: both with the embedded Postgres, else none]
     #[arg(long, value_name = "SERVICES", env = "TOLLGATE_OPEN", value_delimiter = ',')]
@@ -177,6 +185,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where `/metrics` is served, if anywhere.
     pub metrics_listen: Option<SocketAddr>,
+    /// The files of TLS, where gRPC is served with it.
+    pub tls: Option<TlsFiles>,
     /// Where the books are.
     pub database: DatabaseChoice,
     /// Connections for administration.
@@ -246,6 +256,19 @@ pub enum ConfigError {
     /// The secret cannot be used.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// Whoever is between us and a caller would see tokens and API keys.
+    #[error(
+        "--listen {0} serves other machines, and without TLS whoever is in between reads tokens \
+         and API keys: give --tls-certificate and --tls-key, listen on 127.0.0.1, or say \
+         --allow-plaintext-beyond-loopback where the network or a proxy protects it"
+    )]
+    PlaintextCalls(SocketAddr),
+    /// Metrics are served without TLS and without a token.
+    #[error(
+        "--metrics-listen {0} serves other machines, in plaintext and without a token: listen on \
+         127.0.0.1, say off, or say --allow-plaintext-beyond-loopback where the network protects it"
+    )]
+    PlaintextMetrics(SocketAddr),
     /// Our own program, whose hidden mode watches over Postgres, cannot be found.
     #[error("this program cannot find its own file: {0}")]
     OwnProgram(std::io::Error),
@@ -281,6 +304,7 @@ impl Config {
         Ok(Self {
             listen: arguments.listen,
             metrics_listen,
+            tls: arguments.transport.build(arguments.listen, metrics_listen)?,
             database,
             database_connections: arguments.database_connections,
             call_threads: arguments.call_threads.map_or_else(cores, usize::from),

@@ -14,7 +14,7 @@ use tonic::{
 };
 
 use crate::{
-    cli::{Global, args::required, error::CliError},
+    cli::{Global, args::required, error::CliError, tls::TlsArguments},
     config::{OPERATOR_TOKEN_FILE, default_data_dir},
     proto::{
         GetAccountRequest, account_service_client::AccountServiceClient,
@@ -100,7 +100,7 @@ impl Client {
     /// [`CliError::Unreachable`] when nobody answers; [`CliError::Usage`] for what is no endpoint
     /// or no token; [`CliError::File`] when a token is there and cannot be read.
     pub async fn connect(global: &Global) -> Result<Self, CliError> {
-        let endpoint = endpoint(&global.endpoint)?;
+        let endpoint = endpoint(&global.endpoint, &global.tls)?;
         let token = bearer(token(global)?.as_deref())?;
         let channel = endpoint.connect().await.map_err(|error| CliError::Unreachable {
             endpoint: global.endpoint.clone(),
@@ -117,23 +117,30 @@ impl Client {
     }
 }
 
-fn endpoint(url: &str) -> Result<Endpoint, CliError> {
-    if url.starts_with("https://") {
-        return Err(CliError::usage(
-            "the endpoint is https, which this client does not speak; use http to a proxy on this \
-             machine that does, such as one of stunnel or ssh -L",
-        ));
-    }
-    let endpoint = url
-        .starts_with("http://")
+fn endpoint(url: &str, tls: &TlsArguments) -> Result<Endpoint, CliError> {
+    let is_https = url.starts_with("https://");
+    let endpoint = (is_https || url.starts_with("http://"))
         .then(|| Endpoint::from_shared(url.to_owned()).ok())
         .flatten()
         .ok_or_else(|| {
             CliError::usage(format!(
-                "{url:?} is not an endpoint; write it like http://127.0.0.1:50051"
+                "{url:?} is not an endpoint; write it like http://127.0.0.1:50051, or https://… \
+                 for a server with a certificate"
             ))
         })?;
-    Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true))
+    if !is_https && tls.are_given() {
+        // Somebody meant the connection to be protected.
+        return Err(CliError::usage(
+            "certificates are given and the endpoint is http; write it with https://",
+        ));
+    }
+    let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true);
+    if !is_https {
+        return Ok(endpoint);
+    }
+    endpoint.tls_config(tls.config()?).map_err(|error| {
+        CliError::usage(format!("the certificates cannot be used: {}", innermost(&error)))
+    })
 }
 
 fn bearer(token: Option<&str>) -> Result<Bearer, CliError> {
@@ -220,9 +227,22 @@ mod tests {
 
     #[test]
     fn what_is_no_endpoint_is_told_how_to_write_one() {
-        for text in ["127.0.0.1:50051", "ftp://x", "http://", "https://x", ""] {
-            assert!(matches!(endpoint(text), Err(CliError::Usage(_))), "{text:?}");
+        let plain = TlsArguments::default();
+        for text in ["127.0.0.1:50051", "ftp://x", "http://", "https://", ""] {
+            assert!(matches!(endpoint(text, &plain), Err(CliError::Usage(_))), "{text:?}");
         }
-        assert!(endpoint("http://127.0.0.1:50051").is_ok());
+        assert!(endpoint("http://127.0.0.1:50051", &plain).is_ok());
+        assert!(endpoint("https://ledger.example", &plain).is_ok());
+    }
+
+    #[test]
+    fn certificates_are_never_given_for_nothing() {
+        let authority = Some("/nowhere/authority.pem".into());
+        let given = TlsArguments { tls_authority: authority, ..TlsArguments::default() };
+        assert!(matches!(endpoint("http://127.0.0.1:1", &given), Err(CliError::Usage(_))));
+        assert!(matches!(endpoint("https://x", &given), Err(CliError::File { .. })));
+        let key = Some("/nowhere/key.pem".into());
+        let half = TlsArguments { client_key: key, ..TlsArguments::default() };
+        assert!(matches!(endpoint("https://x", &half), Err(CliError::Usage(_))));
     }
 }

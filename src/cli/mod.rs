@@ -13,6 +13,7 @@ use crate::{
         client::Client,
         error::CliError,
         output::{Format, Output},
+        tls::TlsArguments,
     },
     config::{OPERATOR_TOKEN_FILE, ServeArguments, default_data_dir},
 };
@@ -43,6 +44,7 @@ mod replay;
 mod report;
 mod seller;
 mod serve;
+pub mod tls;
 mod token;
 mod usage;
 
@@ -84,6 +86,9 @@ pub struct Global {
     /// The server's data directory [default: as `tollgate serve` has it]
     #[arg(long, global = true, env = "TOLLGATE_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// How it is known that the server is the right one, and to it who connects.
+    #[command(flatten)]
+    pub tls: TlsArguments,
     /// How results are printed
     #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: Format,
@@ -171,12 +176,16 @@ impl Session {
         let endpoint = endpoint.map(|url| format!("  export TOLLGATE_ENDPOINT={url}\n"));
         let data = self.global.data_dir.as_ref();
         let data = data.map(|data| format!("  export TOLLGATE_DATA_DIR={}\n", data.display()));
-        [path, endpoint, data].into_iter().flatten().collect()
+        let tls = Some(self.global.tls.exports());
+        [path, endpoint, data, tls].into_iter().flatten().collect()
     }
 
-    /// The server's address, and what a shell puts where its token belongs.
+    /// The server's address with the flags before it, and what a shell puts where its token belongs.
     fn grpcurl(&self) -> (String, String) {
-        let address = self.global.endpoint.trim_start_matches("http://").trim_end_matches('/');
+        let address = match self.global.endpoint.strip_prefix("https://") {
+            Some(address) => format!("{}{address}", self.global.tls.grpcurl_flags()),
+            None => format!("-plaintext {}", self.global.endpoint.trim_start_matches("http://")),
+        };
         let directory = self.global.data_dir.clone().or_else(default_data_dir);
         let token = match (&self.global.token, directory) {
             (None, Some(directory)) => {
@@ -184,7 +193,7 @@ impl Session {
             }
             _ => "$TOLLGATE_TOKEN".to_owned(),
         };
-        (address.to_owned(), token)
+        (address.trim_end_matches('/').to_owned(), token)
     }
 
     /// Says that a list went on beyond what was shown.

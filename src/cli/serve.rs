@@ -16,7 +16,8 @@ Examples:
   tollgate serve
   tollgate serve --data-dir ./data --listen 127.0.0.1:50051 --metrics-listen 127.0.0.1:9464
   DATABASE_URL=postgres://tollgate@db.example/tollgate \\
-    TOLLGATE_JWT_SECRET_FILE=/etc/tollgate/secret tollgate serve --listen 0.0.0.0:50051";
+    TOLLGATE_JWT_SECRET_FILE=/etc/tollgate/secret tollgate serve --listen 0.0.0.0:50051 \\
+    --tls-certificate /etc/tollgate/chain.pem --tls-key /etc/tollgate/key.pem";
 
 /// Serves; returns after a drain.
 pub(super) fn run(

@@ -11,18 +11,25 @@
 use std::{
     io,
     net::SocketAddr,
+    sync::Arc,
     thread::{self, JoinHandle},
 };
 
+use futures_util::{StreamExt as _, future::ready};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::mpsc,
+    sync::{Semaphore, mpsc},
 };
-use tokio_stream::{StreamExt as _, wrappers::UnboundedReceiverStream};
+use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Server};
 
-use super::{CONCURRENT_STREAMS, HEADER_LIMIT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, ServerError};
+use super::{
+    CONCURRENT_STREAMS, CONNECTIONS, HEADER_LIMIT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT,
+    ServerError,
+    connection::{Arrival, Connection},
+    tls::Tls,
+};
 use crate::{
     api::call::CallLayer,
     metering::answers,
@@ -32,6 +39,17 @@ use crate::{
 /// How long to wait after a connection could not be taken: most often there are too many files open,
 /// which passes when some are closed.
 const ACCEPT_AGAIN: std::time::Duration = std::time::Duration::from_millis(50);
+
+/// Handshakes of TLS that a thread is in at a time; who comes later waits.
+const HANDSHAKES: usize = 256;
+
+/// What the door is made of.
+pub(super) struct Entrance {
+    pub(super) listener: TcpListener,
+    /// Where it speaks TLS.
+    pub(super) tls: Option<Arc<Tls>>,
+    pub(super) threads: usize,
+}
 
 /// The door, open.
 #[derive(Debug)]
@@ -57,18 +75,18 @@ impl Doors {
         tasks: &Tasks,
         layer: &CallLayer,
         routes: &Routes,
-        listener: TcpListener,
-        count: usize,
+        entrance: Entrance,
     ) -> Result<Self, ServerError> {
         let (ended, calls_ended) = mpsc::channel(1);
         let over = CancellationToken::new();
-        let (mut threads, mut entrances) = (Vec::new(), Vec::new());
-        for number in 0..count {
-            let (entrance, arrivals) = mpsc::unbounded_channel();
+        let (mut threads, mut ways_in) = (Vec::new(), Vec::new());
+        for number in 0..entrance.threads {
+            let (sender, arrivals) = mpsc::unbounded_channel();
             let door = Door {
                 tasks: tasks.clone(),
                 layer: layer.clone(),
                 routes: routes.clone(),
+                tls: entrance.tls.clone(),
                 over: over.clone(),
                 _ended: ended.clone(),
             };
@@ -77,11 +95,11 @@ impl Doors {
                 .spawn(move || door.run(arrivals))
                 .map_err(ServerError::Thread)?;
             threads.push(thread);
-            entrances.push(entrance);
+            ways_in.push(sender);
         }
         let closing = tasks.closing();
         tasks.spawn_essential("gRPC listener", async move {
-            let _ = closing.run_until_cancelled(hand_out(listener, entrances)).await;
+            let _ = closing.run_until_cancelled(hand_out(entrance.listener, ways_in)).await;
         });
         Ok(Self { threads, calls_ended, over })
     }
@@ -113,22 +131,34 @@ impl Drop for Doors {
 }
 
 /// Gives each new connection to the next thread.
-async fn hand_out(
-    listener: TcpListener,
-    entrances: Vec<mpsc::UnboundedSender<std::net::TcpStream>>,
-) {
-    for entrance in entrances.iter().cycle() {
-        let stream = loop {
-            match listener.accept().await.and_then(|(stream, _)| unbound(stream)) {
-                Ok(stream) => break stream,
-                Err(error) => {
-                    tracing::warn!(%error, "a connection was not taken");
-                    tokio::time::sleep(ACCEPT_AGAIN).await;
-                }
+async fn hand_out(listener: TcpListener, ways_in: Vec<mpsc::UnboundedSender<Arrival>>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    for sender in ways_in.iter().cycle() {
+        let arrival = next_arrival(&listener, &places).await;
+        // A thread that is gone has said why, and the server drains.
+        let _ = sender.send(arrival);
+    }
+}
+
+/// The next connection that there is a place for.
+async fn next_arrival(listener: &TcpListener, places: &Arc<Semaphore>) -> Arrival {
+    let mut is_told = false;
+    loop {
+        let stream = match listener.accept().await.and_then(|(stream, _)| unbound(stream)) {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "a connection was not taken");
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+                continue;
             }
         };
-        // A thread that is gone has said why, and the server drains.
-        let _ = entrance.send(stream);
+        if let Ok(place) = Arc::clone(places).try_acquire_owned() {
+            return Arrival { stream, place };
+        }
+        // Whoever floods the door must not flood the log.
+        if !std::mem::replace(&mut is_told, true) {
+            tracing::warn!(limit = CONNECTIONS, "too many connections; new ones are closed");
+        }
     }
 }
 
@@ -144,12 +174,13 @@ struct Door {
     tasks: Tasks,
     layer: CallLayer,
     routes: Routes,
+    tls: Option<Arc<Tls>>,
     over: CancellationToken,
     _ended: mpsc::Sender<()>,
 }
 
 impl Door {
-    fn run(self, arrivals: mpsc::UnboundedReceiver<std::net::TcpStream>) {
+    fn run(self, arrivals: mpsc::UnboundedReceiver<Arrival>) {
         match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => {
                 let over = self.over.clone();
@@ -168,8 +199,12 @@ impl Door {
         }
     }
 
-    async fn serve(self, arrivals: mpsc::UnboundedReceiver<std::net::TcpStream>) {
-        let incoming = UnboundedReceiverStream::new(arrivals).map(TcpStream::from_std);
+    async fn serve(self, arrivals: mpsc::UnboundedReceiver<Arrival>) {
+        let tls = self.tls;
+        let incoming = UnboundedReceiverStream::new(arrivals)
+            .map(|arrival| Connection::open(arrival, tls.as_deref()))
+            .buffer_unordered(HANDSHAKES)
+            .filter_map(|connection| ready(connection.map(io::Result::Ok)));
         let closing = self.tasks.closing();
         let serving = Server::builder()
             .max_concurrent_streams(CONCURRENT_STREAMS)
@@ -190,5 +225,39 @@ impl Door {
             };
             self.tasks.fail("gRPC", &cause);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_without_a_place_is_closed_and_those_that_have_one_go_on() {
+        let (listener, address) = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let places = Arc::new(Semaphore::new(1));
+        let connect = || TcpStream::connect(address);
+        let mut first = connect().await.unwrap();
+        let arrival = next_arrival(&listener, &places).await;
+        let mut second = connect().await.unwrap();
+        let mut third = {
+            // Nobody arrives before the first one leaves; the second is closed meanwhile.
+            let next = next_arrival(&listener, &places);
+            tokio::pin!(next);
+            let closed = tokio::select! {
+                _ = &mut next => panic!("there was no place"),
+                read = second.read_u8() => read,
+            };
+            assert!(closed.is_err());
+            drop(arrival);
+            assert!(first.read_u8().await.is_err(), "the first one was let go");
+            let third = connect().await.unwrap();
+            drop(next.await);
+            third
+        };
+        assert!(third.read_u8().await.is_err());
+        assert_eq!(places.available_permits(), 1);
     }
 }

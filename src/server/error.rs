@@ -4,6 +4,7 @@ use std::{io, net::SocketAddr};
 
 use thiserror::Error;
 
+use super::tls::TlsError;
 use crate::{
     authorization::error::AuthorizationError,
     catalog::error::CatalogError,
@@ -27,6 +28,9 @@ pub enum ServerError {
     /// A file of public keys.
     #[error(transparent)]
     Keys(#[from] KeyFileError),
+    /// The files of TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The operator's token.
     #[error("the operator's token could not be made: {0}")]
     Token(#[from] IdentityError),

@@ -6,12 +6,14 @@
 //! the embedded Postgres stops. Every step of a drain is bounded, so that a stop always ends.
 
 mod callers;
+mod connection;
 mod domain;
 mod doors;
 mod error;
 mod health;
 mod metrics;
 mod services;
+mod tls;
 mod watch;
 
 use std::{
@@ -23,8 +25,13 @@ use std::{
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
-pub use self::error::ServerError;
-use self::{callers::Callers, doors::Doors, health::Health};
+use self::{
+    callers::Callers,
+    doors::{Doors, Entrance},
+    health::Health,
+    tls::Tls,
+};
+pub use self::{error::ServerError, tls::TlsError};
 use crate::{
     api::call::{CallLayer, Endings},
     config::{Config, DatabaseChoice},
@@ -54,6 +61,9 @@ const TASK_DRAIN: Duration = Duration::from_secs(8);
 const POOL_DRAIN: Duration = Duration::from_secs(2);
 /// Calls at once on one connection; a gateway with more opens another connection.
 const CONCURRENT_STREAMS: u32 = 1_000;
+/// Connections at once: more than the gateways of a large fleet open. Each takes a file descriptor and
+/// buffers; beyond the limit new ones are closed at once, and those that are open go on.
+const CONNECTIONS: usize = 10_000;
 /// How often an idle connection is asked whether it is still there.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// How long it may take to answer.
@@ -93,6 +103,11 @@ pub(crate) struct Parts {
 /// # Errors
 /// Whatever keeps it from serving, in a sentence; nothing of it is left running.
 pub async fn start(config: Config) -> Result<RunningServer, ServerError> {
+    // Before anything is begun: what is wrong here is wrong with the configuration.
+    let tls = config.tls.map(Tls::read).transpose()?.map(Arc::new);
+    if tls.is_none() && !config.listen.ip().is_loopback() {
+        tracing::warn!(listen = %config.listen, "gRPC is served without TLS beyond loopback");
+    }
     let (cluster, options) = match config.database {
         DatabaseChoice::Embedded(options) => {
             let cluster = EmbeddedCluster::start(options).await?;
@@ -153,9 +168,15 @@ pub async fn start(config: Config) -> Result<RunningServer, ServerError> {
         Endings { closing: parts.tasks.closing(), cut: cut.clone() },
     );
     callers::keep_keys(callers.sources, gate, &parts.tasks);
-    let doors = Doors::open(&parts.tasks, &layer, &routes, listener, config.call_threads)?;
+    if let Some(tls) = &tls {
+        tls.keep(&parts.tasks);
+    }
+    let speaks_tls = tls.is_some();
+    let entrance = Entrance { listener, tls, threads: config.call_threads };
+    let doors = Doors::open(&parts.tasks, &layer, &routes, entrance)?;
 
-    tracing::info!(%local_addr, metrics_addr = metrics_addr.map(tracing::field::display), "serving");
+    let metrics = metrics_addr.map(tracing::field::display);
+    tracing::info!(%local_addr, tls = speaks_tls, metrics_addr = metrics, "serving");
     Ok(RunningServer {
         local_addr,
         metrics_addr,

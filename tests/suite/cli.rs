@@ -175,8 +175,29 @@ async fn who_may_not_is_told_so_and_who_finds_nobody_is_told_how_to_start() {
     let refused = nowhere.run(&["account", "list"]).await.failed(69);
     assert!(refused.contains("tollgate serve") && refused.contains("--endpoint"), "{refused}");
 
-    let tls = Shell::at("https://127.0.0.1:9", "x");
-    tls.run(&["account", "list"]).await.failed(64);
+    let in_vain = ["account", "list", "--tls-authority", "/nowhere.pem"];
+    let refused = nowhere.run(&in_vain).await.failed(64);
+    assert!(refused.contains("https://"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_revoked_is_listed_and_let_in_no_more() {
+    let server = TestServer::start().await;
+    let shell = Shell::of(&server);
+    let leaked = token(&[Role::Operator], None);
+    let thief = Shell::at(&server.endpoint(), &leaked);
+    thief.run(&["account", "list"]).await.succeeded();
+
+    let revoked = shell.json(&["token", "revoke", &leaked, "--reason", "found in a log"]).await;
+    let refused = thief.run(&["account", "list"]).await.failed(77);
+    assert!(refused.contains("was revoked"), "{refused}");
+    let listed = shell.json(&["token", "list-revoked"]).await;
+    assert_eq!(listed[0]["token_id"], revoked["token_id"]);
+    assert_eq!(listed[0]["reason"], "found in a log");
+    assert_ne!(listed[0]["expires_at"], serde_json::Value::Null);
+
+    let refused = shell.run(&["token", "revoke", "nonsense"]).await.failed(64);
+    assert!(refused.contains("--id"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,6 +10,7 @@
     reason = "a test fails by panicking, in its helpers too, and may tell what it measured"
 )]
 
+mod abuse;
 mod accounts;
 mod architecture;
 mod authorization;
@@ -43,5 +44,6 @@ mod revocation;
 mod rollups;
 mod serve;
 mod service_level;
+mod tls;
 mod tokens;
 mod usage;

@@ -267,7 +267,9 @@ async fn servers_that_start_at_once_on_an_empty_database_migrate_it_once() {
         .fetch_one(&mut database.connect().await.unwrap())
         .await
         .unwrap();
-    assert_eq!(applied, newest_known());
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+    let known = std::fs::read_dir(folder).unwrap().count();
+    assert_eq!(usize::try_from(applied), Ok(known));
 }
 
 #[tokio::test]

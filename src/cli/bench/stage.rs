@@ -16,7 +16,7 @@ use sqlx::postgres::PgConnectOptions;
 
 use super::gateway::CONNECTIONS;
 use crate::{
-    cli::{Global, client::Client, error::CliError, output::Format},
+    cli::{Global, client::Client, error::CliError, output::Format, tls::TlsArguments},
     database::embedded::{self, EmbeddedCluster, EmbeddedOptions},
     identity::{
         Role,
@@ -164,6 +164,7 @@ impl Server {
             endpoint: endpoint.unwrap_or(&self.endpoint).to_owned(),
             token: Some(self.token.clone()),
             data_dir: None,
+            tls: TlsArguments::default(),
             output: Format::default(),
         })
         .await

@@ -271,12 +271,12 @@ impl World {
   tollgate invoice preview {enterprise}
   tollgate ledger transfers {startup}
 
-  grpcurl -plaintext {address} list
-  grpcurl -plaintext -H \"authorization: Bearer {token}\" \\
+  grpcurl {address} list
+  grpcurl -H \"authorization: Bearer {token}\" \\
       -d '{{\"api_key\": \"'$ENTERPRISE_KEY'\", \"input_tokens\": 1200, \"max_output_tokens\": 400,
            \"model\": \"Pro/deepseek-ai/DeepSeek-V3.2\"}}' \\
       {address} tollgate.v1.AuthorizationService/Authorize
-  grpcurl -plaintext -H \"authorization: Bearer {token}\" \\
+  grpcurl -H \"authorization: Bearer {token}\" \\
       -d '{{\"account\": \"{startup}\"}}' {address} tollgate.v1.CreditService/GetBalance"
         )
     }

@@ -1,6 +1,6 @@
 //! A server in this process, on a database of its own, and clients with a token for each role.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use sqlx::{
     PgPool,
@@ -12,7 +12,7 @@ use tokio::{
 };
 use tollgate::{
     authorization::lifetime::Lifetime,
-    cli::{Global, client::Client, output::Format},
+    cli::{Global, client::Client, output::Format, tls::TlsArguments},
     config::{Config, DatabaseChoice, SecretSource, TokenConfig},
     identity::{
         Role,
@@ -76,6 +76,11 @@ impl TestServer {
         format!("http://{}", self.running.local_addr())
     }
 
+    /// Where it listens.
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.running.local_addr()
+    }
+
     /// Clients that may authorize and record.
     pub(crate) async fn gateway(&self) -> Client {
         self.with_roles(&[Role::Gateway]).await
@@ -132,6 +137,7 @@ pub(crate) fn config(database: PgConnectOptions) -> Config {
     Config {
         listen: "127.0.0.1:0".parse().unwrap(),
         metrics_listen: Some("127.0.0.1:0".parse().unwrap()),
+        tls: None,
         database: DatabaseChoice::Given(Box::new(database)),
         database_connections: 5,
         call_threads: 2,
@@ -167,6 +173,7 @@ pub(crate) async fn connect(endpoint: &str, token: &str) -> Client {
         endpoint: endpoint.to_owned(),
         token: Some(token.to_owned()),
         data_dir: None,
+        tls: TlsArguments::default(),
         output: Format::default(),
     };
     Client::connect(&global).await.unwrap()
