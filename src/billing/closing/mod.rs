@@ -32,7 +32,7 @@ use std::{
 use chrono::{DateTime, Days, Months, NaiveDate, Utc};
 use sqlx::{Connection as _, PgConnection, PgPool};
 
-pub(crate) use store::closed_usage;
+pub(crate) use store::{closed_usage, funding};
 
 use crate::{
     accounts::{self, account::Account},

@@ -308,7 +308,7 @@ const FUNDING: &str = "
     LEFT JOIN returned USING (period)";
 
 /// Who paid for what an account used, by billing period.
-pub(super) async fn funding(
+pub(crate) async fn funding(
     connection: &mut PgConnection,
     account: AccountId,
     from: NaiveDate,

@@ -4,6 +4,7 @@ mod closing;
 mod documents;
 mod export;
 mod interrupted;
+mod prepayments;
 mod reports;
 mod seller;
 mod settlement;
