@@ -1,4 +1,5 @@
-//! `CreditService`: translates, checks the caller, calls `ledger::credits`.
+//! `CreditService`: translates, checks the caller, calls `ledger::credits`, or `billing` where money
+//! in or out has documents.
 
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use crate::{
         directory::Directory,
     },
     authorization::Authorizer,
-    billing::receipts,
+    billing::{prepayments, receipts},
     ids::AccountId,
     ledger::{
         chart::PaymentMethod,
@@ -193,9 +194,15 @@ impl CreditService for CreditApi {
         // What this server holds beyond its reservations is unused.
         self.authorizer.give_back(account).await.map_err(refused)?;
         let mut turn = begin!(self, "Refund", request);
-        let (refund, funds) = credits::refund(turn.connection(), &order).await.map_err(refused)?;
-        let response =
-            proto::RefundResponse { refund_id: refund.to_string(), balance: Some(balance(&funds)) };
+        let done = prepayments::refund(turn.connection(), &order).await.map_err(refused)?;
+        let response = proto::RefundResponse {
+            refund_id: done.refund.to_string(),
+            balance: Some(balance(&done.funds)),
+            credits: Some(money(amount, currency)),
+            tax: Some(money(done.tax, currency)),
+            payout: Some(money(amount.saturating_add(done.tax), currency)),
+            credit_notes: done.credit_notes,
+        };
         self.commit(turn, account, &response).await?;
         Ok(Response::new(response))
     }
@@ -225,13 +232,16 @@ impl CreditService for CreditApi {
             }
             Begun::First(turn) => turn,
         };
-        let done = credits::chargeback(turn.connection(), &order).await.map_err(refused)?;
+        let disputed = prepayments::chargeback(turn.connection(), &order).await.map_err(refused)?;
+        let done = disputed.chargeback;
         let currency = done.funds.currency;
         let response = proto::RecordChargebackResponse {
             chargeback_id: done.id.to_string(),
             unspent: Some(money(done.parts.unspent, currency)),
             spent: Some(money(done.parts.spent, currency)),
             balance: Some(balance(&done.funds)),
+            tax_corrected: Some(money(disputed.tax, currency)),
+            credit_notes: disputed.credit_notes,
         };
         self.commit(turn, account, &response).await?;
         self.suspended_everywhere(&order).await?;

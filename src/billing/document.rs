@@ -80,6 +80,15 @@ pub struct Document {
     pub notes: Vec<String>,
 }
 
+impl Document {
+    /// Whether it is a credit note whose money has gone back to the customer already.
+    #[must_use]
+    pub fn is_paid_back(&self) -> bool {
+        let Totals { gross, paid, .. } = self.totals;
+        self.kind == DocumentKind::CreditNote && paid == gross && gross.is_positive()
+    }
+}
+
 /// The first and the last day of a span.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Days {

@@ -34,12 +34,14 @@ Takes back what is unused of promotional credits.
 Examples:
   tollgate credit withdraw acme 5 --reason 'granted by mistake'";
 const REFUND_EXAMPLES: &str = "\
-Pays unused credits back; no more than is neither used nor reserved.
+Pays unused credits back; no more than is neither used nor reserved. Tax that was paid for them goes
+back with them, with credit notes: pay the customer the payout.
 
 Examples:
   tollgate credit refund acme 20 --method visa --reference re_3Qx81 --reason 'customer asked'";
 const CHARGEBACK_EXAMPLES: &str = "\
-An opened dispute takes the payment's unspent part out of the credits and suspends the account.
+An opened dispute takes the payment's unspent part out of the credits and suspends the account. A lost
+one corrects the tax of that part with a credit note.
 
 Examples:
   tollgate credit chargeback acme 0196f1c2-… --reference dp_81 --reason 'fraudulent'
@@ -233,7 +235,14 @@ pub(super) async fn run(command: CreditCommand, session: &Session) -> Result<(),
                 idempotency_key: idempotency.key(),
             };
             let answer = credits.refund(request).await?.into_inner();
-            (vec![("refund_id", text(answer.refund_id))], answer.balance)
+            let fields = vec![
+                ("refund_id", text(answer.refund_id)),
+                ("refunded", money(answer.credits)),
+                ("tax", money(answer.tax)),
+                ("payout", money(answer.payout)),
+                ("credit_notes", text(answer.credit_notes.join(", "))),
+            ];
+            (fields, answer.balance)
         }
         CreditCommand::Chargeback(args) => chargeback(&client, args).await?,
     };
@@ -263,6 +272,8 @@ async fn chargeback(client: &Client, args: ChargebackArgs) -> Result<Outcome, Cl
         ("chargeback_id", text(answer.chargeback_id)),
         ("unspent", money(answer.unspent)),
         ("spent", money(answer.spent)),
+        ("tax_corrected", money(answer.tax_corrected)),
+        ("credit_notes", text(answer.credit_notes.join(", "))),
     ];
     Ok((fields, answer.balance))
 }

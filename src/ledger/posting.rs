@@ -7,9 +7,10 @@
 //! | promotional grant, withdrawal | 1910 → 2010, 2010 → 1910 |
 //! | usage | 2010, then 2000, then 1100 (Net-30) or 1150 (prepaid) → 4000 |
 //! | reversal of usage | 4000 → 2010, 2000, 1100 or 1150: where it was funded |
-//! | refund | 2000 → 1000 |
-//! | chargeback opened | unspent 2000 → 1000, spent 1250 → 1000 |
-//! | chargeback won, lost | 1000 → 2000 and 1000 → 1250, 5100 → 1250 |
+//! | refund | 2000 → 1000, and of credits that were bought taxed 2100 → 1000 |
+//! | chargeback opened | unspent 2000 → 1000, the rest and the tax 1250 → 1000 |
+//! | chargeback won | 1000 → 2000 and 1000 → 1250 |
+//! | chargeback lost | the tax of what was unspent 2100 → 1250, the rest 5100 → 1250 |
 //! | overdraft cure | 2000 → 1150, whenever credits are added while something is overdrawn |
 //! | top-up whose tax falls due on payment | also 1000 → 2100 |
 //! | closing a month: invoice | 1200 → 1100, 1200 → 2100, what rounding changed 1100 ↔ 5900 |
@@ -18,8 +19,7 @@
 //! | closing a month: what it cost ourselves | 5200 → 2200 |
 //! | SLA credit | 4900 → 1100 up to what is unbilled, the rest 4900 → 2000 |
 //!
-//! What settles an invoice or takes it back is posted by [`settling`](crate::ledger::settling). A
-//! refund's tax, 2100 → 1000, has its kind and route here; nothing posts it yet.
+//! What settles an invoice or takes it back is posted by [`settling`](crate::ledger::settling).
 
 use crate::{
     ledger::{
@@ -90,8 +90,9 @@ kinds! {
     ChargebackSpent = "chargeback_spent", [Disputed -> Cash];
     /// The bank decided for us: both parts come back.
     ChargebackWon = "chargeback_won", [Cash -> Credits, Cash -> Disputed];
-    /// The bank decided for the customer: the spent part will not be paid.
-    ChargebackLost = "chargeback_lost", [BadDebt -> Disputed];
+    /// The bank decided for the customer: the spent part will not be paid, and the tax of the unspent
+    /// part is not owed.
+    ChargebackLost = "chargeback_lost", [BadDebt -> Disputed, TaxPayable -> Disputed];
     /// The rest of a closing account.
     AccountClosing = "account_closing", [Credits -> Rounding];
     /// What an invoice asks for, without tax.
@@ -238,6 +239,15 @@ impl Posting {
         Self::default().and(TransferKind::AccountClosing, debit, credit, residue)
     }
 
+    /// Unused credits are paid back with the tax that was paid for them.
+    #[must_use]
+    pub fn taxed_refund(credits: Amount, taxes: &[TaxBack], method: PaymentMethod) -> Self {
+        let cash = LedgerCode::cash(method);
+        taxes.iter().fold(Self::refund(credits, method), |posting, tax| {
+            posting.and(TransferKind::RefundTax, tax.code, cash, tax.amount)
+        })
+    }
+
     /// A charge is taken from the sources that [`Sources::burning`] chose.
     #[must_use]
     pub fn usage(funded: &Sources) -> Self {
@@ -285,11 +295,17 @@ impl Posting {
         )
     }
 
-    /// The dispute was decided for the customer: what had been spent will not be paid.
+    /// The dispute was decided for the customer: what had been spent will not be paid, with its tax.
+    /// That of what was unspent, at most `spent`, is not owed: nothing will be delivered for it.
     #[must_use]
-    pub fn chargeback_lost(parts: DisputedParts) -> Self {
-        let (debit, credit) = (Line::BadDebt, Line::Disputed);
-        Self::default().and(TransferKind::ChargebackLost, debit, credit, parts.spent)
+    pub fn chargeback_lost(parts: DisputedParts, tax: Option<TaxBack>) -> Self {
+        let kind = TransferKind::ChargebackLost;
+        let back = tax.map_or(Amount::ZERO, |tax| tax.amount);
+        let posting = match tax {
+            Some(tax) => Self::default().and(kind, tax.code, Line::Disputed, tax.amount),
+            None => Self::default(),
+        };
+        posting.and(kind, Line::BadDebt, Line::Disputed, parts.spent.minus_to_zero(back))
     }
 
     /// The transfers, in order.
@@ -362,23 +378,34 @@ pub struct ClosingParts {
     pub sla_credits: Amount,
 }
 
+/// Tax that is not owed any more, in one place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TaxBack {
+    /// How much.
+    pub amount: Amount,
+    /// Where it was owed.
+    pub code: LedgerCode,
+}
+
 /// A disputed payment, in its two parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DisputedParts {
     /// What left the credits.
     pub unspent: Amount,
-    /// What had been used or refunded already.
+    /// The rest of the payment: what had been used or refunded already, and all its tax.
     pub spent: Amount,
+    /// Of what left the credits, what was bought taxed.
+    pub taxed: Amount,
 }
 
 impl DisputedParts {
-    /// Credits carry no mark of the payment they came from, so that as much of the payment counts
+    /// Credits carry no mark of the payment they came from, so that as much of what it bought counts
     /// as unspent as there are credits. Credits that servers have reserved count, too: the money
     /// behind them is gone, and usage that they promised to pay becomes an overdraft or a receivable.
     #[must_use]
-    pub fn of(payment: Amount, balances: &Balances) -> Self {
-        let unspent = payment.min(balances.credits);
-        Self { unspent, spent: payment.minus_to_zero(unspent) }
+    pub fn of(payment: Amount, tax: Amount, balances: &Balances) -> Self {
+        let unspent = payment.minus_to_zero(tax).min(balances.credits);
+        Self { unspent, spent: payment.minus_to_zero(unspent), taxed: Amount::ZERO }
     }
 }
 

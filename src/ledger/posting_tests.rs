@@ -26,7 +26,9 @@ fn every_flow_posts_as_the_chart_says() {
         ..Balances::default()
     };
     let overdrawn = Balances { overdrawn: amount("30"), ..Balances::default() };
-    let disputed = DisputedParts::of(amount("100"), &balances);
+    let disputed = DisputedParts::of(amount("100"), Amount::ZERO, &balances);
+    let germany = LedgerCode::tax("DE".parse().ok());
+    let back = |tax| TaxBack { amount: amount(tax), code: germany };
     let burnt = |charge, net_30| Sources::burning(amount(charge), &balances, net_30);
     let (visa, wire) = (PaymentMethod::Visa, PaymentMethod::Wire);
     let spent = Balances::default();
@@ -104,7 +106,19 @@ fn every_flow_posts_as_the_chart_says() {
             spent,
             vec!["1000.VISA→2000 70", "1000.VISA→1250 30"],
         ),
-        ("chargeback lost", Posting::chargeback_lost(disputed), spent, vec!["5100→1250 30"]),
+        ("chargeback lost", Posting::chargeback_lost(disputed, None), spent, vec!["5100→1250 30"]),
+        (
+            "chargeback lost of a taxed payment",
+            Posting::chargeback_lost(disputed, Some(back("13.30"))),
+            spent,
+            vec!["2100.DE→1250 13.3", "5100→1250 16.7"],
+        ),
+        (
+            "refund of taxed credits",
+            Posting::taxed_refund(amount("70"), &[back("13.30"), back("0")], visa),
+            balances,
+            vec!["2000→1000.VISA 70", "2100.DE→1000.VISA 13.3"],
+        ),
         (
             "reversal",
             Posting::reversal(&burnt("80", true)),
@@ -180,7 +194,7 @@ fn any_flow() -> impl Strategy<Value = (u8, Amount, bool)> {
 
 fn posting_of(flow: u8, amount: Amount, net_30: bool, balances: &Balances) -> Posting {
     let method = PaymentMethod::Paypal;
-    let parts = DisputedParts::of(amount, balances);
+    let parts = DisputedParts::of(amount, Amount::ZERO, balances);
     match flow {
         0 => Posting::top_up(amount, method),
         1 => Posting::grant(amount),

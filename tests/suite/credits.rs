@@ -18,7 +18,7 @@ async fn refund(books: &Books, order: &Refund) -> Result<(CauseId, Funds), Ledge
     let mut transaction = books.pool.begin().await?;
     let done = credits::refund(&mut transaction, order).await?;
     transaction.commit().await?;
-    Ok(done)
+    Ok((done.refund, done.funds))
 }
 
 fn refund_of(account: AccountId, credits: &str, reference: &str) -> Refund {

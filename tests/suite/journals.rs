@@ -61,6 +61,7 @@ async fn hledger_reads_the_journal_and_has_the_balances_of_the_books() {
     let journal = export(&world, of(JournalFormat::Hledger)).await.unwrap();
     assert_eq!(journal, export(&world, of(JournalFormat::Hledger)).await.unwrap());
 
+    assert!(books(&world).await.len() >= 6, "business has many lines");
     assert_hledger_agrees(&world).await;
 }
 
@@ -94,7 +95,7 @@ pub(crate) async fn assert_hledger_agrees(world: &World) {
         balances.insert(name[..4].to_owned(), amount.parse::<Decimal>().unwrap());
     }
     let books = books(world).await;
-    assert!(books.len() >= 6, "{books:?}");
+    assert!(books.len() > 1, "{books:?}");
     balances.retain(|code, balance| books.contains_key(code) || !balance.is_zero());
     assert_eq!(balances, books);
 }

@@ -424,8 +424,8 @@ async fn one_account_is_verified_apart_from_the_others() {
     assert!(!verifier.verify(None).await.unwrap().is_clean());
 }
 
-/// Checks that need a closed month; `billing::closing` sees to them.
-const OF_DOCUMENTS: [&str; 9] = [
+/// Checks that need documents; `billing::closing` and `billing::prepayments` see to them.
+const OF_DOCUMENTS: [&str; 11] = [
     "closed_periods_clear",
     "document_numbers_without_gaps",
     "documents_equal_transfers",
@@ -433,6 +433,8 @@ const OF_DOCUMENTS: [&str; 9] = [
     "settlements_equal_transfers",
     "credit_notes_within_invoices",
     "costs_recompute",
+    "tax_given_back",
+    "tax_documents_equal_2100",
     "documents_recompute",
     "service_level_credits_recompute",
 ];

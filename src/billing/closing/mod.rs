@@ -40,7 +40,7 @@ use chrono::{DateTime, Datelike as _, Days, Months, NaiveDate, Utc};
 use sqlx::{PgConnection, PgPool};
 
 pub use run::{ACCOUNTS_PER_STEP, MAX_ACCOUNTS_PER_STEP, PassedOver, Progress};
-pub(crate) use store::closed_usage;
+pub(crate) use store::{closed_usage, funding, recorded_from};
 
 use crate::{
     accounts::{

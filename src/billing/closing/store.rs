@@ -128,7 +128,7 @@ const USAGE: &str = "
 
 /// When the first event of a period can have been recorded: at its first moment, a clock's error
 /// aside, or once the month before was closed early by a final invoice.
-pub(super) async fn recorded_from(
+pub(crate) async fn recorded_from(
     connection: &mut PgConnection,
     account: AccountId,
     period: NaiveDate,
@@ -224,7 +224,7 @@ const FUNDING: &str = "
     LEFT JOIN returned USING (period)";
 
 /// Who paid for what an account used in these billing periods, by period.
-pub(super) async fn funding(
+pub(crate) async fn funding(
     connection: &mut PgConnection,
     account: AccountId,
     (from, until): (NaiveDate, NaiveDate),

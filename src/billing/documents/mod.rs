@@ -26,9 +26,11 @@ pub(crate) struct Filing {
     pub(crate) period: NaiveDate,
     /// The posting that goes with it; 0 where nothing moved.
     pub(crate) posting: i64,
-    /// The payment that it confirms.
+    /// The payment that it confirms, or whose confirmation it takes back.
     pub(crate) payment: Option<CauseId>,
+    /// What it adds to the credits whose tax was charged when they were paid for.
     pub(crate) taxed_credits_sold: Amount,
+    /// What it takes from them: usage that they paid, or what a credit note takes back.
     pub(crate) taxed_credits_used: Amount,
 }
 

@@ -143,16 +143,19 @@ pub(crate) async fn documents(
     rows.into_iter().map(FrozenRow::frozen).collect()
 }
 
-/// Credits whose tax was charged when they were paid for and that no document has used yet, and the
-/// numbers of their prepayment invoices, newest first.
+/// Credits whose tax was charged when they were paid for, that no document has used or taken back yet
+/// and no open dispute holds, and the numbers of their prepayment invoices, newest first.
 pub(crate) async fn taxed_credits(
     connection: &mut PgConnection,
     account: AccountId,
 ) -> Result<(Amount, Vec<String>), BillingError> {
     let statement = "
-        SELECT coalesce(sum(taxed_credits_sold) - sum(taxed_credits_used), 0),
-               coalesce((array_agg(number ORDER BY document_id DESC)
-                         FILTER (WHERE taxed_credits_sold > 0))[1:10], '{}')
+        SELECT coalesce(sum(taxed_credits_sold) - sum(taxed_credits_used), 0)
+               - (SELECT coalesce(sum(disputed), 0) FROM prepayment_standings
+                  WHERE account_id = $1),
+               (SELECT coalesce((array_agg(number ORDER BY document_id DESC))[1:10], '{}')
+                FROM prepayment_standings
+                WHERE account_id = $1 AND sold > credited)
         FROM billing_documents
         WHERE account_id = $1";
     Ok(sqlx::query_as(statement).bind(account).fetch_one(connection).await?)

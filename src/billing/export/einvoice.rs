@@ -39,6 +39,8 @@ const SEPA_TRANSFER: &str = "58";
 const CREDIT_TRANSFER: &str = "30";
 /// What a credit note says of its payment where it does not say more.
 const CREDITED: &str = "Credited to the customer's account; no payment is due.";
+/// What it says where the money has gone back already.
+const PAID_BACK: &str = "Paid back; no further payment is due.";
 
 /// UBL 2.1: an `Invoice` or a `CreditNote`.
 pub(super) fn ubl(document: &Document, name: &str) -> Result<Vec<u8>, ExportError> {
@@ -85,7 +87,8 @@ fn model(document: &Document, name: &str) -> Result<Invoice, ExportError> {
         .iter()
         .map(|one| Ok(breakdown(one, amount(one.taxable)?, amount(one.amount)?)));
     let terms = document.remittance.as_ref().map(|remittance| remittance.terms.as_str());
-    let terms = if is_credit_note { terms.or(Some(CREDITED)) } else { terms };
+    let credited = if document.is_paid_back() { PAID_BACK } else { CREDITED };
+    let terms = if is_credit_note { terms.or(Some(credited)) } else { terms };
     let mut invoice = Invoice::default();
     invoice.kind = kind;
     invoice.specification_id = Some(SPECIFICATION.to_owned());

@@ -50,6 +50,13 @@ fn a_token_price_is_for_a_million_and_shows_its_discount() {
 }
 
 #[test]
+fn a_credit_note_that_was_paid_back_asks_nobody_to_pay() {
+    let text = xml(&samples::paid_back(), ubl);
+    assert!(text.contains("<cbc:PayableAmount currencyID=\"EUR\">0.00<"), "{text}");
+    assert!(text.contains("Paid back; no further payment is due."), "{text}");
+}
+
+#[test]
 fn a_credit_note_is_a_document_of_its_own_without_a_due_date() {
     let text = xml(&samples::credit_note(), ubl);
     assert!(text.contains("<CreditNote "), "{text}");

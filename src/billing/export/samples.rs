@@ -211,6 +211,20 @@ pub(super) fn credit_note() -> Document {
     document
 }
 
+/// Takes back a prepayment invoice whose credits were given back.
+pub(super) fn paid_back() -> Document {
+    let mut document = prepayment();
+    document.preceding = vec![Reference {
+        number: document.number.take().unwrap(),
+        issue_date: document.issue_date,
+    }];
+    document.kind = DocumentKind::CreditNote;
+    document.number = Some("CN-2026-000002".to_owned());
+    document.remittance = None;
+    document.reason = "asked for".to_owned();
+    document
+}
+
 /// Says that credits were paid for, without tax.
 pub(super) fn receipt() -> Document {
     let mut document = prepayment();
@@ -225,6 +239,7 @@ pub(super) fn all() -> Vec<Document> {
         invoice(),
         prepayment(),
         credit_note(),
+        paid_back(),
         receipt(),
         untaxed(&TaxCategory::ZeroRated, "", ""),
         untaxed(&TaxCategory::Exempt, "The customer is exempt from tax.", ""),

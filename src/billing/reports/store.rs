@@ -146,18 +146,21 @@ pub(super) struct Sold {
     pub(super) tax: Decimal,
 }
 
-/// A credit note's amounts are above zero, as every document's.
+/// A credit note's amounts are above zero, as every document's. A refund may correct several
+/// prepayment invoices in one posting: their tax is where their payments' was.
 const TAXED_SALES: &str = "
-    SELECT posted.code, sold.country, sold.currency, sold.category, count(*) AS documents,
+    SELECT coalesce(sold.tax_code, posted.code) AS code, sold.country, sold.currency, sold.category, count(*) AS documents,
            sum(sold.sign * sold.taxable) AS taxable, sum(sold.sign * sold.tax) AS tax
     FROM (
-        SELECT account_id, posting, document.currency,
+        SELECT document.account_id, document.posting, document.currency,
                CASE WHEN kind = 'credit_note' THEN -1 ELSE 1 END AS sign,
                coalesce(said -> 'buyer' -> 'address' ->> 'country_code', '') AS country,
                subtotal -> 'tax' AS category,
                (subtotal ->> 'taxable')::numeric AS taxable,
-               (subtotal ->> 'amount')::numeric AS tax
+               (subtotal ->> 'amount')::numeric AS tax,
+               CASE WHEN (subtotal ->> 'amount')::numeric <> 0 THEN payment.tax_code END AS tax_code
         FROM billing_documents AS document
+        LEFT JOIN payments AS payment USING (payment_id)
         CROSS JOIN LATERAL (SELECT content::jsonb AS said) AS parsed
         CROSS JOIN LATERAL jsonb_array_elements(said -> 'taxes') AS subtotal
         WHERE document.period = $1 AND kind IN ('invoice', 'prepayment_invoice', 'credit_note')

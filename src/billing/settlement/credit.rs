@@ -34,7 +34,7 @@ pub enum CreditScope {
 }
 
 /// The credit note of an invoice, without a number.
-pub(super) fn credit_note(
+pub(in crate::billing) fn credit_note(
     invoice: &Document,
     earlier: &[Document],
     scope: &CreditScope,

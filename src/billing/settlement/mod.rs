@@ -17,6 +17,7 @@ mod write_off;
 use chrono::NaiveDate;
 use sqlx::FromRow;
 
+pub(in crate::billing) use credit::credit_note;
 pub use credit::{CreditScope, LineCredit};
 pub use credit_notes::{
     CreditNoteOrder, CreditPurpose, Credited, VoidOrder, Voided, issue_credit_note, void_invoice,
@@ -27,6 +28,7 @@ pub use payments::{
     Settlement, SettlementKind, allocate, list as list_payments, pay_out, payment, record, reverse,
 };
 pub use plan::Share;
+pub(in crate::billing) use store::credit_notes as notes_of;
 pub(crate) use store::{standings_of, surpluses_of};
 pub use write_off::{WriteOffOrder, WrittenOff, write_off};
 

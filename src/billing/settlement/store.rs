@@ -423,7 +423,7 @@ pub(super) async fn tax_code(
 }
 
 /// The credit notes of an invoice, oldest first.
-pub(super) async fn credit_notes(
+pub(in crate::billing) async fn credit_notes(
     connection: &mut PgConnection,
     invoice: CauseId,
 ) -> Result<Vec<Document>, BillingError> {

@@ -1,6 +1,7 @@
 //! Disputed payments. Opening a dispute takes the payment's money back out of the books and suspends
-//! the account; winning it brings everything back, losing it writes off what had been spent. The
-//! account is resumed by a person: a dispute won says nothing about other reasons to suspend.
+//! the account; winning it brings everything back, losing it writes off what had been spent and, of a
+//! payment that was taxed, corrects the tax of what had not. The account is resumed by a person: a
+//! dispute won says nothing about other reasons to suspend.
 
 use sqlx::PgConnection;
 
@@ -9,9 +10,10 @@ use crate::{
     ids::{AccountId, CauseId},
     ledger::{
         error::LedgerError,
-        posting::{DisputedParts, Posting},
+        posting::{DisputedParts, Posting, TaxBack},
         store::{Cause, Funds, announce, lock, post},
     },
+    money::Amount,
 };
 
 /// How far a dispute has come.
@@ -63,13 +65,33 @@ pub struct Chargeback {
     pub parts: DisputedParts,
     /// The account's funds now.
     pub funds: Funds,
+    /// The posting of the step, 0 where nothing moved; `None` where it was recorded before.
+    pub posting: Option<i64>,
+}
+
+/// What a dispute has to do with tax.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DisputedTax {
+    /// Of what leaves the credits when it is opened, what was bought taxed: at most that.
+    pub taxed: Amount,
+    /// The tax of it, which is not owed any more when the dispute is lost.
+    pub back: Option<TaxBack>,
+}
+
+/// Records a step of a dispute of a payment that was not taxed.
+pub async fn chargeback(
+    connection: &mut PgConnection,
+    order: &ChargebackOrder,
+) -> Result<Chargeback, LedgerError> {
+    taxed_chargeback(connection, order, &DisputedTax::default()).await
 }
 
 /// Records a step of a dispute. The same step again changes nothing and gets the first answer.
 /// Closed accounts are not spared: a bank does not ask.
-pub async fn chargeback(
+pub async fn taxed_chargeback(
     connection: &mut PgConnection,
     order: &ChargebackOrder,
+    tax: &DisputedTax,
 ) -> Result<Chargeback, LedgerError> {
     let reference = required("external_reference", &order.external_reference, MAX_REFERENCE)?;
     let reason = optional("reason", &order.reason, MAX_NOTE)?;
@@ -82,15 +104,18 @@ pub async fn chargeback(
 
     let (id, parts) = match decision {
         Decision::Repeated(dispute) => {
-            return Ok(Chargeback { id: dispute.id, parts: dispute.parts, funds });
+            return Ok(Chargeback { id: dispute.id, parts: dispute.parts, funds, posting: None });
         }
-        Decision::Open => (CauseId::generate(), DisputedParts::of(payment.amount, &funds.balances)),
+        Decision::Open => {
+            let parts = DisputedParts::of(payment.amount, payment.tax, &funds.balances);
+            (CauseId::generate(), DisputedParts { taxed: tax.taxed.min(parts.unspent), ..parts })
+        }
         Decision::End(dispute) => (dispute.id, dispute.parts),
     };
     let transfers = match order.stage {
         ChargebackStage::Opened => Posting::chargeback_opened(parts, payment.method),
         ChargebackStage::Won => Posting::chargeback_won(parts, payment.method),
-        ChargebackStage::Lost => Posting::chargeback_lost(parts),
+        ChargebackStage::Lost => Posting::chargeback_lost(parts, tax.back),
     };
     let cause = Cause {
         id,
@@ -99,14 +124,16 @@ pub async fn chargeback(
         period: funds.period,
     };
     let posting = post(connection, &mut funds, transfers, &cause).await?;
-    let step = store::Step { id, posting, parts, reference, reason, currency: funds.currency };
+    let back = tax.back.map_or(Amount::ZERO, |tax| tax.amount);
+    let currency = funds.currency;
+    let step = store::Step { id, posting, parts, tax: back, reference, reason, currency };
     store::insert_step(connection, order, &step).await?;
     if order.stage == ChargebackStage::Opened {
         let reason = format!("payment {} is disputed as {reference}", order.payment);
         store::suspend(connection, order.account, &reason).await?;
     }
     announce(connection, order.account).await?;
-    Ok(Chargeback { id, parts, funds })
+    Ok(Chargeback { id, parts, funds, posting: Some(posting) })
 }
 
 enum Decision<'a> {

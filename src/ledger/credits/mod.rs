@@ -16,13 +16,15 @@ use crate::{
     ledger::{
         chart::{Jurisdiction, PaymentMethod},
         error::LedgerError,
-        posting::Posting,
+        posting::{Posting, TaxBack},
         store::{Cause, Funds, announce, lock, post},
     },
     money::{Amount, Currency},
 };
 
-pub use chargeback::{Chargeback, ChargebackOrder, ChargebackStage, chargeback};
+pub use chargeback::{
+    Chargeback, ChargebackOrder, ChargebackStage, DisputedTax, chargeback, taxed_chargeback,
+};
 
 /// The longest external reference, in characters; processors' ids have about 30.
 pub const MAX_REFERENCE: usize = 200;
@@ -88,7 +90,7 @@ pub struct PromotionalChange {
 pub struct Refund {
     /// Whose credits.
     pub account: AccountId,
-    /// How much.
+    /// How many credits, without the tax that goes back with them.
     pub amount: Amount,
     /// The amount's currency, which must be the account's.
     pub currency: Currency,
@@ -100,6 +102,17 @@ pub struct Refund {
     pub reason: String,
     /// The caller's idempotency key; may be empty.
     pub idempotency_key: String,
+}
+
+/// What a refund did.
+#[derive(Debug, Clone)]
+pub struct Refunded {
+    /// The refund.
+    pub refund: CauseId,
+    /// The account's funds now.
+    pub funds: Funds,
+    /// It had been recorded before, and nothing changed.
+    pub duplicate: bool,
 }
 
 /// Credits a payment, once: the same payment again changes nothing and is answered as a duplicate,
@@ -202,11 +215,20 @@ pub async fn withdraw_grant(
     Ok((id, funds))
 }
 
-/// Pays unused credits back, once per external reference. Returns the refund and the funds now.
+/// Pays unused credits back, once per external reference.
 pub async fn refund(
     connection: &mut PgConnection,
     order: &Refund,
-) -> Result<(CauseId, Funds), LedgerError> {
+) -> Result<Refunded, LedgerError> {
+    taxed_refund(connection, order, &[]).await
+}
+
+/// As [`refund`], of credits of which some were bought taxed: their tax goes back with them.
+pub async fn taxed_refund(
+    connection: &mut PgConnection,
+    order: &Refund,
+    taxes: &[TaxBack],
+) -> Result<Refunded, LedgerError> {
     let reference = required("external_reference", &order.external_reference, MAX_REFERENCE)?;
     let reason = optional("reason", &order.reason, MAX_NOTE)?;
     let mut funds = lock(connection, order.account).await?;
@@ -223,9 +245,10 @@ pub async fn refund(
         currency: order.currency,
         words: reason,
     };
-    if !store::insert_refund(connection, &row).await? {
+    let tax = taxes.iter().fold(Amount::ZERO, |sum, tax| sum.saturating_add(tax.amount));
+    if !store::insert_refund(connection, &row, tax).await? {
         let earlier = store::earlier_refund(connection, order.method, reference).await?;
-        return Ok((same("refund", &row, &earlier)?, funds));
+        return Ok(Refunded { refund: same("refund", &row, &earlier)?, funds, duplicate: true });
     }
     refuse_closed(&funds)?;
     let credits = funds.balances.credits;
@@ -239,9 +262,10 @@ pub async fn refund(
         description: reason,
         period: funds.period,
     };
-    post(connection, &mut funds, Posting::refund(order.amount, order.method), &cause).await?;
+    let posting = Posting::taxed_refund(order.amount, taxes, order.method);
+    post(connection, &mut funds, posting, &cause).await?;
     announce(connection, order.account).await?;
-    Ok((id, funds))
+    Ok(Refunded { refund: id, funds, duplicate: false })
 }
 
 /// Gives up what is left of the credits of an account that is about to be closed, if it is less than

@@ -43,8 +43,8 @@ const INSERT_PAYMENT: &str = "
 
 const INSERT_REFUND: &str = "
     INSERT INTO refunds (refund_id, account_id, posting, method, external_reference, amount,
-                         currency, reason)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+                         currency, reason, tax)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
     ON CONFLICT (method, external_reference) DO NOTHING";
 
 /// Records a payment; `false` if its reference was recorded before. Where another transaction is
@@ -63,8 +63,10 @@ pub(super) async fn insert_payment(
 pub(super) async fn insert_refund(
     connection: &mut PgConnection,
     refund: &Receipt<'_>,
+    tax: Amount,
 ) -> Result<bool, LedgerError> {
-    Ok(bound(INSERT_REFUND, refund).execute(connection).await?.rows_affected() == 1)
+    let query = bound(INSERT_REFUND, refund).bind(tax);
+    Ok(query.execute(connection).await?.rows_affected() == 1)
 }
 
 fn bound<'q>(statement: &'static str, receipt: &Receipt<'q>) -> Query<'q, Postgres, PgArguments> {
@@ -155,7 +157,9 @@ async fn insert_promotional(
 /// What a dispute needs to know of its payment.
 pub(super) struct Payment {
     pub(super) method: PaymentMethod,
+    /// Tax included.
     pub(super) amount: Amount,
+    pub(super) tax: Amount,
 }
 
 pub(super) async fn payment(
@@ -163,17 +167,17 @@ pub(super) async fn payment(
     account: AccountId,
     payment: CauseId,
 ) -> Result<Option<Payment>, LedgerError> {
-    let row: Option<(String, Amount)> = sqlx::query_as(
-        "SELECT method, amount FROM payments
+    let row: Option<(String, Amount, Amount)> = sqlx::query_as(
+        "SELECT method, amount, tax FROM payments
          WHERE payment_id = $1 AND account_id = $2 AND purpose = 'top_up'",
     )
     .bind(payment)
     .bind(account)
     .fetch_optional(connection)
     .await?;
-    let Some((method, amount)) = row else { return Ok(None) };
+    let Some((method, amount, tax)) = row else { return Ok(None) };
     let method = method.parse().map_err(|_| LedgerError::Stored(method))?;
-    Ok(Some(Payment { method, amount }))
+    Ok(Some(Payment { method, amount, tax }))
 }
 
 /// A dispute of a payment and how it ended.
@@ -190,12 +194,13 @@ struct DisputeRow {
     external_reference: String,
     unspent: Amount,
     spent: Amount,
+    taxed: Amount,
     ended: Option<String>,
 }
 
 const SELECT_DISPUTES: &str = "
     SELECT opened.chargeback_id, opened.external_reference, opened.unspent, opened.spent,
-           outcome.stage AS ended
+           opened.taxed, outcome.stage AS ended
     FROM chargebacks AS opened
     LEFT JOIN chargebacks AS outcome
            ON outcome.chargeback_id = opened.chargeback_id AND outcome.stage <> 'opened'
@@ -212,7 +217,7 @@ pub(super) async fn disputes(
     let dispute = |row: DisputeRow| Dispute {
         id: row.chargeback_id,
         reference: row.external_reference,
-        parts: DisputedParts { unspent: row.unspent, spent: row.spent },
+        parts: DisputedParts { unspent: row.unspent, spent: row.spent, taxed: row.taxed },
         ended: row.ended.map(|ended| match ended.as_str() {
             "won" => ChargebackStage::Won,
             _ => ChargebackStage::Lost,
@@ -226,6 +231,8 @@ pub(super) struct Step<'a> {
     pub(super) id: CauseId,
     pub(super) posting: i64,
     pub(super) parts: DisputedParts,
+    /// The tax of what was unspent, where the dispute is lost.
+    pub(super) tax: Amount,
     pub(super) reference: &'a str,
     pub(super) reason: &'a str,
     pub(super) currency: Currency,
@@ -233,8 +240,8 @@ pub(super) struct Step<'a> {
 
 const INSERT_STEP: &str = "
     INSERT INTO chargebacks (chargeback_id, stage, account_id, payment_id, external_reference,
-                             posting, unspent, spent, currency, reason)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+                             posting, unspent, spent, currency, reason, taxed, tax)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
 
 pub(super) async fn insert_step(
     connection: &mut PgConnection,
@@ -252,6 +259,8 @@ pub(super) async fn insert_step(
         .bind(step.parts.spent)
         .bind(step.currency.code())
         .bind(step.reason)
+        .bind(step.parts.taxed)
+        .bind(step.tax)
         .execute(connection)
         .await?;
     Ok(())

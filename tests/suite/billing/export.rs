@@ -24,19 +24,19 @@ use crate::{
 };
 
 /// A file as it came.
-struct Exported {
-    bytes: Vec<u8>,
+pub(super) struct Exported {
+    pub(super) bytes: Vec<u8>,
     file_name: String,
     content_type: String,
 }
 
 impl Exported {
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         String::from_utf8(self.bytes.clone()).unwrap()
     }
 }
 
-async fn export(
+pub(super) async fn export(
     client: &Client,
     what: Option<What>,
     format: ExportFormat,
@@ -62,7 +62,7 @@ async fn export_of(
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "a message's fields are options")]
-fn invoice(number: &str) -> Option<What> {
+pub(super) fn invoice(number: &str) -> Option<What> {
     Some(What::Invoice(number.to_owned()))
 }
 

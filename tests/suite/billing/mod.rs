@@ -5,6 +5,7 @@ mod documents;
 mod export;
 mod interrupted;
 mod leaving;
+mod prepayments;
 mod reports;
 mod seller;
 mod settlement;

@@ -1,7 +1,7 @@
 //! A year of business: startups and enterprises, a price change, late and reversed usage, grants, an
-//! outage, payments of every kind and their return, credit notes, voids, a refund, a lost chargeback, a
-//! write-off and its recovery, a closed account. Its course is drawn from a fixed seed. In the end
-//! every proof that we have must hold.
+//! outage, payments of every kind and their return, credit notes, voids, refunds with and without tax,
+//! disputes lost and won, a write-off and its recovery, a closed account. Its course is drawn from a
+//! fixed seed. In the end every proof that we have must hold.
 
 use proptest::{
     prelude::RngExt as _,
@@ -318,45 +318,66 @@ impl Year {
         }
     }
 
-    /// A top-up of the second startup is disputed and lost; the first gets some credits back.
+    /// A top-up of the third startup is disputed and lost, and of the German one disputed, won, disputed
+    /// again and lost; this one and the first get some credits back.
     async fn dispute_and_refund(&mut self) {
+        use ChargebackStage::{Lost, Opened, Won};
         top_up(&self.world.client, "startup-0", "300").await;
-        let top_up = TopUpRequest {
-            account: "startup-2".to_owned(),
-            amount: usd("2000"),
-            method: PaymentMethod::Visa.into(),
-            external_reference: "disputed".to_owned(),
-            ..TopUpRequest::default()
-        };
-        let mut credits = self.world.client.credits();
-        let paid = credits.top_up(top_up).await.unwrap().into_inner();
         let (done, customer) = (noon(month(3), 20), &self.customers[2].1);
         let (event, client) = (id_at(done), &self.world.client);
+        let lost = self.pay_in("startup-2", "2000").await;
         work_as(client, customer, event, done, 20_000_000, 0).await.unwrap();
-        for stage in [ChargebackStage::Opened, ChargebackStage::Lost] {
-            let request = RecordChargebackRequest {
-                account: "startup-2".to_owned(),
-                payment_id: paid.payment_id.clone(),
-                stage: stage.into(),
-                external_reference: "dispute".to_owned(),
-                reason: "fraudulent".to_owned(),
-                ..RecordChargebackRequest::default()
-            };
-            credits.record_chargeback(request).await.unwrap();
+        for stage in [Opened, Lost] {
+            self.dispute("startup-2", &lost, stage, "first").await;
         }
-        let balance = self.world.balance("startup-0").await;
+        let taxed = self.pay_in("startup-1", "2000").await;
+        for (stage, reference) in [(Opened, "second"), (Won, "second"), (Opened, "third")] {
+            self.dispute("startup-1", &taxed, stage, reference).await;
+        }
+        self.pay_in("startup-1", "300").await;
+        for handle in ["startup-0", "startup-1"] {
+            self.refund_most_of(handle).await;
+        }
+        self.dispute("startup-1", &taxed, Lost, "third").await;
+    }
+
+    /// A payment that becomes credits: its id.
+    async fn pay_in(&self, handle: &str, amount: &str) -> String {
+        let top_up = TopUpRequest {
+            account: handle.to_owned(),
+            amount: usd(amount),
+            method: PaymentMethod::Visa.into(),
+            external_reference: format!("{handle} pays {amount}"),
+            ..TopUpRequest::default()
+        };
+        self.world.client.credits().top_up(top_up).await.unwrap().into_inner().payment_id
+    }
+
+    async fn dispute(&self, handle: &str, payment: &str, stage: ChargebackStage, reference: &str) {
+        let request = RecordChargebackRequest {
+            account: handle.to_owned(),
+            payment_id: payment.to_owned(),
+            stage: stage.into(),
+            external_reference: reference.to_owned(),
+            reason: "fraudulent".to_owned(),
+            ..RecordChargebackRequest::default()
+        };
+        self.world.client.credits().record_chargeback(request).await.unwrap();
+    }
+
+    async fn refund_most_of(&self, handle: &str) {
+        let balance = self.world.balance(handle).await;
         let refundable = decimal(balance.credits.as_ref()).trunc_with_scale(2);
-        if !refundable.is_zero() {
-            let request = RefundRequest {
-                account: "startup-0".to_owned(),
-                amount: money(refundable),
-                method: PaymentMethod::Visa.into(),
-                external_reference: "refund".to_owned(),
-                reason: "asked for".to_owned(),
-                ..RefundRequest::default()
-            };
-            credits.refund(request).await.unwrap();
-        }
+        assert!(!refundable.is_zero(), "{handle} has nothing left");
+        let request = RefundRequest {
+            account: handle.to_owned(),
+            amount: money(refundable),
+            method: PaymentMethod::Visa.into(),
+            external_reference: format!("refund of {handle}"),
+            reason: "asked for".to_owned(),
+            ..RefundRequest::default()
+        };
+        self.world.client.credits().refund(request).await.unwrap();
     }
 
     async fn give_up(&mut self) -> Vec<Invoice> {
@@ -440,7 +461,7 @@ async fn a_year_of_business_proves_right_in_every_way() {
     let kinds = "SELECT kind, count(*) FROM transfers GROUP BY kind";
     let kinds: Vec<(String, i64)> =
         sqlx::query_as(kinds).fetch_all(&world.server.pool()).await.unwrap();
-    let never = ["promotional_withdrawal", "chargeback_won", "refund_tax", "account_closing"];
+    let never = ["promotional_withdrawal", "account_closing"];
     for kind in TransferKind::ALL.map(TransferKind::name) {
         let happened = kinds.iter().any(|(name, _)| name == kind);
         assert_ne!(happened, never.contains(&kind), "{kind} in {kinds:?}");

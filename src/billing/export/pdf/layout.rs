@@ -173,12 +173,13 @@ fn sums(sheet: &mut Sheet, document: &Document) {
     if totals.paid.is_positive() {
         let words = match document.kind {
             DocumentKind::Receipt | DocumentKind::PrepaymentInvoice => "Paid",
+            DocumentKind::CreditNote if document.is_paid_back() => "Paid back",
             _ => "Paid in advance",
         };
         sum(sheet, words, &format!("-{}", money(totals.paid, document)), BODY);
     }
     let words = match document.kind {
-        DocumentKind::CreditNote => "Amount credited",
+        DocumentKind::CreditNote if !document.is_paid_back() => "Amount credited",
         _ => "Amount due",
     };
     sum(sheet, &format!("{words} {currency}"), &money(totals.due, document), DUE);

@@ -29,6 +29,8 @@ pub(in crate::ledger::verify) const ALL: &[SqlCheck] = &[
     billing::SETTLEMENTS_EQUAL_TRANSFERS,
     billing::CREDITS_WITHIN_INVOICES,
     billing::COSTS_RECOMPUTE,
+    billing::TAX_GIVEN_BACK,
+    billing::TAX_DOCUMENTS_EQUAL_2100,
 ];
 
 const BALANCES_EQUAL_TRANSFERS: SqlCheck = check!(
@@ -174,7 +176,8 @@ const SOURCES_BURN_IN_ORDER: SqlCheck = check!(
            OR usage_lines <> cardinality(kinds)",
 );
 
-// Nothing posts taxes or closings yet: such a transfer is without a record whatever it says.
+// Nothing posts the rest of a closing account yet: such a transfer is without a record whatever it
+// says. The tax of a refund is what its credit notes say.
 const CAUSES_EQUAL_TRANSFERS: SqlCheck = check!(
     "causes_equal_transfers",
     "each payment, grant, withdrawal, refund, chargeback and reversal has exactly its transfers, and \
@@ -210,6 +213,15 @@ const CAUSES_EQUAL_TRANSFERS: SqlCheck = check!(
             SELECT account_id, posting, refund_id, 'refund', '2000', '1000.' || method, amount, true
             FROM refunds
             UNION ALL
+            SELECT refunds.account_id, refunds.posting, refund_id, 'refund_tax',
+                   prepayment_standings.tax_code, '1000.' || method, sum(note.tax), true
+            FROM refunds
+            JOIN credit_notes ON cause_id = refund_id
+            JOIN billing_documents AS note ON note.document_id = credit_notes.document_id
+            JOIN prepayment_standings ON prepayment_standings.document_id = invoice_id
+            WHERE note.tax > 0
+            GROUP BY 1, 2, 3, 5, 6
+            UNION ALL
             SELECT step.account_id, step.posting, chargeback_id, part.kind, part.debit, part.credit,
                    part.amount, true
             FROM chargebacks AS step
@@ -219,7 +231,8 @@ const CAUSES_EQUAL_TRANSFERS: SqlCheck = check!(
                 ('opened', 'chargeback_spent', '1250', '1000.' || payment.method, step.spent),
                 ('won', 'chargeback_won', '1000.' || payment.method, '2000', step.unspent),
                 ('won', 'chargeback_won', '1000.' || payment.method, '1250', step.spent),
-                ('lost', 'chargeback_lost', '5100', '1250', step.spent)
+                ('lost', 'chargeback_lost', payment.tax_code, '1250', step.tax),
+                ('lost', 'chargeback_lost', '5100', '1250', step.spent - step.tax)
             ) AS part (stage, kind, debit, credit, amount)
             WHERE part.stage = step.stage AND part.amount > 0
             UNION ALL

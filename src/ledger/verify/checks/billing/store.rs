@@ -240,6 +240,14 @@ pub(super) const CREDITS_WITHIN_INVOICES: SqlCheck = check!(
         FROM invoice_standings
         WHERE ($1::uuid IS NULL OR account_id = $1) AND credited > gross
         UNION ALL
+        SELECT format('account %s: %s sold %s with %s tax, and %s with %s tax is credited, %s disputed',
+                      account_id, number, trim_scale(sold), trim_scale(tax), trim_scale(credited),
+                      trim_scale(credited_tax), trim_scale(disputed))
+        FROM prepayment_standings
+        WHERE ($1::uuid IS NULL OR account_id = $1)
+          AND (credited + disputed > sold OR credited_tax > tax
+               OR (credited = sold AND credited_tax <> tax))
+        UNION ALL
         SELECT format('account %s: %s has not the lines and sums of %s, which it replaces',
                       replacement.account_id, replacement.number, invoice.number)
         FROM credit_notes
@@ -252,4 +260,79 @@ pub(super) const CREDITS_WITHIN_INVOICES: SqlCheck = check!(
                   IS DISTINCT FROM
                   (SELECT jsonb_agg(line - 'tax') FROM jsonb_array_elements(
                        invoice.content::jsonb->'lines') AS line))",
+);
+
+// What is taxed is taken by usage, credit notes and open disputes; together never more than was sold.
+pub(super) const TAX_GIVEN_BACK: SqlCheck = check!(
+    "tax_given_back",
+    "taxed credits are never negative, and what refunds and lost disputes gave back of them is what \
+     their credit notes say",
+    examined: "
+        SELECT (SELECT count(*) FROM prepayment_standings WHERE $1::uuid IS NULL OR account_id = $1)
+             + (SELECT count(*) FROM refunds WHERE $1::uuid IS NULL OR account_id = $1)
+             + (SELECT count(*) FROM chargebacks WHERE $1::uuid IS NULL OR account_id = $1)",
+    bad: "
+        SELECT format('account %s: documents sold taxed credits of %s and took %s, and open disputes \
+                       hold %s', account_id, trim_scale(sold), trim_scale(used),
+                      trim_scale(coalesce(disputed, 0))) AS finding
+        FROM (SELECT account_id, sum(taxed_credits_sold) AS sold, sum(taxed_credits_used) AS used
+              FROM billing_documents GROUP BY account_id) AS filed
+        LEFT JOIN (SELECT account_id, sum(disputed) AS disputed
+                   FROM prepayment_standings GROUP BY account_id) AS held USING (account_id)
+        WHERE ($1::uuid IS NULL OR account_id = $1) AND sold - used - coalesce(disputed, 0) < 0
+        UNION ALL
+        SELECT format('account %s: %s %s gave back %s and %s tax, its credit notes say %s and %s',
+                      account_id, cause.what, cause.id,
+                      coalesce(trim_scale(cause.net)::text, 'credits'), trim_scale(cause.tax),
+                      trim_scale(said.net), trim_scale(said.tax))
+        FROM (
+            SELECT account_id, 'refund' AS what, refund_id AS id, NULL::numeric AS net, tax
+            FROM refunds
+            UNION ALL
+            SELECT account_id, 'dispute', chargeback_id, taxed, tax
+            FROM chargebacks
+            WHERE stage = 'lost'
+        ) AS cause
+        CROSS JOIN LATERAL (
+            SELECT coalesce(sum(note.net), 0) AS net, coalesce(sum(note.tax), 0) AS tax
+            FROM credit_notes
+            JOIN billing_documents AS note USING (document_id)
+            WHERE cause_id = cause.id
+        ) AS said
+        WHERE ($1::uuid IS NULL OR account_id = $1)
+          AND (said.tax <> cause.tax OR said.net <> coalesce(cause.net, said.net))
+        UNION ALL
+        SELECT format('account %s: credit note %s of %s takes taxed credits of %s', account_id, number,
+                      trim_scale(net), trim_scale(taxed_credits_used))
+        FROM credit_notes
+        JOIN billing_documents AS note USING (document_id)
+        WHERE ($1::uuid IS NULL OR account_id = $1)
+          AND taxed_credits_used <> CASE WHEN cause_id IS NULL THEN 0 ELSE net END",
+);
+
+// A write-off's relief, its recovery and a returned payment move tax that no document charges.
+pub(super) const TAX_DOCUMENTS_EQUAL_2100: SqlCheck = check!(
+    "tax_documents_equal_2100",
+    "the tax of each month's documents, less that of its credit notes, is what 2100 moved",
+    examined: "SELECT count(*) FROM billing_documents WHERE $1::uuid IS NULL OR account_id = $1",
+    bad: "
+        SELECT format('account %s: documents of %s charge tax of %s, and 2100 moved by %s', account_id,
+                      period, trim_scale(coalesce(said.tax, 0)), trim_scale(coalesce(moved.tax, 0)))
+               AS finding
+        FROM (
+            SELECT account_id, period,
+                   sum(CASE WHEN kind = 'credit_note' THEN -tax ELSE tax END) AS tax
+            FROM billing_documents
+            GROUP BY account_id, period
+        ) AS said
+        FULL JOIN (
+            SELECT account_id, period,
+                   sum(CASE WHEN left(credit, 4) = '2100' THEN amount ELSE -amount END) AS tax
+            FROM transfers
+            WHERE '2100' IN (left(debit, 4), left(credit, 4))
+              AND kind NOT IN ('write_off_tax', 'recovery', 'payment_return')
+            GROUP BY account_id, period
+        ) AS moved USING (account_id, period)
+        WHERE ($1::uuid IS NULL OR account_id = $1)
+          AND coalesce(said.tax, 0) <> coalesce(moved.tax, 0)",
 );
