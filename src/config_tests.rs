@@ -108,3 +108,40 @@ fn a_grants_lifetime_and_grace_have_bounds() {
         assert!(refusal.contains(flag) && refusal.contains(value), "{refusal}");
     }
 }
+
+#[test]
+fn other_machines_are_served_in_plaintext_only_where_it_is_said() {
+    let tls = ["--tls-certificate", "/a.pem", "--tls-key", "/a.key"];
+    let allow = ["--allow-plaintext-beyond-loopback"];
+    let calls = ["--listen", "10.0.0.1:50051"];
+    let metrics = ["--metrics-listen", "[::]:9464"];
+    for (flags, expected) in [
+        ([calls.as_slice(), &[]].concat(), Some("--listen 10.0.0.1:50051")),
+        ([calls.as_slice(), &tls].concat(), None),
+        ([calls.as_slice(), &allow].concat(), None),
+        ([metrics.as_slice(), &[]].concat(), Some("--metrics-listen [::]:9464")),
+        // The certificate is for calls alone.
+        ([metrics.as_slice(), &tls].concat(), Some("--metrics-listen [::]:9464")),
+        ([metrics.as_slice(), &tls, &allow].concat(), None),
+        (vec!["--listen", "[::1]:1", "--metrics-listen", "127.0.0.2:1"], None),
+    ] {
+        match (Config::build(&arguments(&flags)), expected) {
+            (Ok(_), None) => {}
+            (Err(error), Some(expected)) => {
+                let refusal = error.to_string();
+                assert!(refusal.starts_with(expected), "{refusal}");
+                assert!(refusal.contains("--allow-plaintext-beyond-loopback"), "{refusal}");
+            }
+            (outcome, _) => panic!("{flags:?}: {outcome:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_secret_is_given_once_and_so_is_the_one_before_it() {
+    let both = ["--jwt-previous-secret", SECRET, "--jwt-previous-secret-file", "/a"];
+    assert!(refusal(&both).contains("TOLLGATE_JWT_PREVIOUS_SECRET_FILE"));
+    let config = Config::build(&arguments(&["--jwt-previous-secret", SECRET])).unwrap();
+    assert!(config.tokens.previous_secret.is_some());
+    assert!(!format!("{config:?}").contains(SECRET));
+}

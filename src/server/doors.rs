@@ -40,9 +40,6 @@ use crate::{
 /// which passes when some are closed.
 const ACCEPT_AGAIN: std::time::Duration = std::time::Duration::from_millis(50);
 
-/// Handshakes of TLS that a thread is in at a time; who comes later waits.
-const HANDSHAKES: usize = 256;
-
 /// What the door is made of.
 pub(super) struct Entrance {
     pub(super) listener: TcpListener,
@@ -203,7 +200,8 @@ impl Door {
         let tls = self.tls;
         let incoming = UnboundedReceiverStream::new(arrivals)
             .map(|arrival| Connection::open(arrival, tls.as_deref()))
-            .buffer_unordered(HANDSHAKES)
+            // As many handshakes at a time as there are places: nobody waits behind a slow stranger.
+            .buffer_unordered(CONNECTIONS)
             .filter_map(|connection| ready(connection.map(io::Result::Ok)));
         let closing = self.tasks.closing();
         let serving = Server::builder()

@@ -1,6 +1,6 @@
 //! What costs nothing to send must not cost much to answer.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use sqlx::Executor as _;
 use tokio::{
@@ -25,15 +25,17 @@ const AT_ONCE: Duration = Duration::from_secs(2);
 #[tokio::test]
 async fn a_stranger_who_says_nothing_or_half_a_hello_is_hung_up_on() {
     let server = TestServer::start().await;
-    for said in [b"".as_slice(), b"PRI * HTTP/2.0\r\n"] {
-        let mut stream = TcpStream::connect(server.address()).await.unwrap();
-        stream.write_all(said).await.unwrap();
-        let mut answer = Vec::new();
-        let read = stream.read_to_end(&mut answer);
-        let ended = tokio::time::timeout(SILENCE, read).await;
-        assert!(ended.is_ok(), "the server holds on to a silent connection");
-    }
+    let address = server.address();
+    tokio::join!(is_hung_up_on(address, b""), is_hung_up_on(address, b"PRI * HTTP/2.0\r\n"));
     server.drain().await.unwrap();
+}
+
+async fn is_hung_up_on(address: SocketAddr, said: &[u8]) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(said).await.unwrap();
+    let mut answer = Vec::new();
+    let ended = tokio::time::timeout(SILENCE, stream.read_to_end(&mut answer)).await;
+    assert!(ended.is_ok(), "the server holds on to a silent connection");
 }
 
 #[tokio::test]

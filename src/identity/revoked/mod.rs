@@ -2,8 +2,8 @@
 //!
 //! The table `revoked_tokens` has them; every server holds their fingerprints in memory, where each
 //! call looks. Whoever revokes a token announces it in the same transaction, so that all servers
-//! know within milliseconds; one whose listener was cut reads the table again before it goes on
-//! listening. A fingerprint is never taken out again while the server runs: 32 bytes for each
+//! know within milliseconds; one whose listener was cut reads the table again as soon as it listens
+//! again. A fingerprint is never taken out again while the server runs: 32 bytes for each
 //! token that somebody revoked by hand.
 
 pub mod store;

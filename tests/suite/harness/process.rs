@@ -120,6 +120,21 @@ impl ServerProcess {
     /// Stops it in the middle of whatever it does, as a laptop that is closed.
     pub(crate) fn freeze(&self) {
         self.signal(Signal::STOP);
+        // A thread on another core goes on until it is told, and may answer a call meanwhile.
+        let deadline = Instant::now() + PATIENCE;
+        while !self.is_stopped() {
+            assert!(Instant::now() < deadline, "the server does not stop");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Whether the system says of each thread that it is stopped.
+    fn is_stopped(&self) -> bool {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        threads.flatten().all(|thread| {
+            let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
+        })
     }
 
     /// Lets it go on.
