@@ -100,7 +100,23 @@ impl Closing {
         if !store::take_turn(session).await? {
             return Err(BillingError::ClosingRuns);
         }
-        let mut run = store::begin_run(session, period, now.date_naive()).await?;
+        let outcome = self.in_turn(session, &seller, period, most, now.date_naive()).await;
+        // The session's end would give the turn back too, but only once the database has noticed it:
+        // the next step may come before.
+        let ended = store::end_turn(session).await;
+        let progress = outcome?;
+        ended.map(|()| progress)
+    }
+
+    async fn in_turn(
+        &self,
+        session: &mut PgConnection,
+        seller: &Seller,
+        period: NaiveDate,
+        most: u32,
+        today: NaiveDate,
+    ) -> Result<Progress, BillingError> {
+        let mut run = store::begin_run(session, period, today).await?;
         let (begun, mut left) = (Instant::now(), most);
         let (mut passed_over, mut stalled) = (Vec::new(), false);
         while !run.finished && !stalled && left > 0 && begun.elapsed() < STEP_TIME {
@@ -121,7 +137,7 @@ impl Closing {
             run.accounts = run.accounts.saturating_add_unsigned(idle.len() as u64);
             page.retain(|account| !idle.contains(account));
             for account in page {
-                self.close_next(session, &seller, &mut run, account, &mut passed_over).await?;
+                self.close_next(session, seller, &mut run, account, &mut passed_over).await?;
                 if begun.elapsed() >= STEP_TIME {
                     break;
                 }

@@ -22,6 +22,13 @@ pub(super) async fn take_turn(connection: &mut PgConnection) -> Result<bool, Bil
     Ok(query.fetch_one(connection).await?)
 }
 
+/// Lets another session close.
+pub(super) async fn end_turn(connection: &mut PgConnection) -> Result<(), BillingError> {
+    let query = sqlx::query("SELECT pg_advisory_unlock($1)").bind(CLOSING_LOCK);
+    query.execute(connection).await?;
+    Ok(())
+}
+
 /// A closing and how far it is.
 #[derive(Debug, FromRow)]
 pub(super) struct Run {
