@@ -14,7 +14,7 @@
 //! | per account | statements |
 //! |---|---|
 //! | lock and read account and funds | 3 |
-//! | since when; sums of usage, of transfers and reversals, of our cost | 4 |
+//! | since when; sums of usage with our cost, of transfers and reversals | 3 |
 //! | availability, for each month of work on `Pro/` models | 1 |
 //! | tax, taxed credits; postings, number and document where there was usage | 1, or 6, and 2 for our cost |
 //! | mark closed, commit | 3 |
@@ -32,7 +32,7 @@ mod run;
 mod store;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -41,6 +41,8 @@ use sqlx::{PgConnection, PgPool};
 
 pub use run::{ACCOUNTS_PER_STEP, MAX_ACCOUNTS_PER_STEP, PassedOver, Progress};
 pub(crate) use store::{closed_usage, funding, recorded_from};
+
+use store::Used;
 
 use crate::{
     accounts::{
@@ -209,9 +211,9 @@ impl Closing {
         let account = account.account_id;
         let (periods, begins) =
             ((from, until), store::recorded_from(connection, account, from).await?);
-        let mut usage = store::usage(connection, account, periods, begins).await?;
+        let Used { mut usage, mut costs } =
+            store::usage(connection, account, periods, begins).await?;
         let mut funding = store::funding(connection, account, periods, begins).await?;
-        let mut costs = store::costs(connection, account, periods, begins).await?;
         let months: BTreeSet<NaiveDate> = usage
             .keys()
             .chain(funding.keys())
@@ -286,7 +288,7 @@ struct OpenMonth {
     period: NaiveDate,
     usage: Vec<UsageSum>,
     funding: Funding,
-    costs: Vec<(Currency, Amount)>,
+    costs: BTreeMap<Currency, Amount>,
 }
 
 /// From when on a month can be closed: what was authorized in its last moment is settled, or never

@@ -1,6 +1,6 @@
 //! The SQL of closing an account's month.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
@@ -74,6 +74,16 @@ struct UsageRow {
     audio_output: Decimal,
     images: Decimal,
     charge: Amount,
+    billed: bool,
+    cost_currency: Option<String>,
+    cost: Option<Amount>,
+}
+
+/// What an account used, and what that cost ourselves where it is known, by billing period.
+#[derive(Default)]
+pub(super) struct Used {
+    pub(super) usage: HashMap<NaiveDate, Vec<UsageSum>>,
+    pub(super) costs: HashMap<NaiveDate, BTreeMap<Currency, Amount>>,
 }
 
 impl From<UsageRow> for UsageSum {
@@ -103,28 +113,38 @@ impl From<UsageRow> for UsageSum {
 }
 
 // The moment that `recorded_from` found keeps the partitions of earlier years out, whose events the
-// primary key alone would all look at. What cost
-// nothing (posting 0) has no line; what was reversed before the closing is not billed.
+// primary key alone would all look at. What was free (posting 0) has no line, and what was reversed
+// before the closing is not billed; both were served, and cost ourselves what they cost. An answer
+// from the gateway's own cache cost nothing, and what images cost no price version says.
 const USAGE: &str = "
-    SELECT event.period, event.model_id, model.name AS model, event.price_version,
+    SELECT event.period, event.model_id, model.name AS model, price.price_version,
            event.tier_above, event.cache_hit,
-           date_trunc('month', event.occurred_at AT TIME ZONE 'UTC')::date AS month,
+           date_trunc('month', event.occurred_at AT TIME ZONE 'UTC')::date AS month, billed,
            min((event.occurred_at AT TIME ZONE 'UTC')::date) AS first_day,
            max((event.occurred_at AT TIME ZONE 'UTC')::date) AS last_day,
            count(*)::numeric AS requests, sum(event.input) AS input, sum(event.output) AS output,
            sum(event.cache_read) AS cache_read, sum(event.cache_write) AS cache_write,
            sum(event.reasoning) AS reasoning, sum(event.audio_input) AS audio_input,
-           sum(event.audio_output) AS audio_output, sum(event.images) AS images,
-           sum(event.charge) AS charge
-    FROM usage_events AS event
+           sum(event.audio_output) AS audio_output, sum(event.images) AS images, sum(event.charge) AS charge,
+           price.cost_currency,
+           CASE WHEN NOT event.cache_hit THEN own_cost(
+               price, sum(event.input) FILTER (WHERE event.images = 0), sum(event.output) FILTER (WHERE event.images = 0),
+               sum(event.cache_read) FILTER (WHERE event.images = 0),
+               sum(event.cache_write) FILTER (WHERE event.images = 0),
+               sum(event.reasoning) FILTER (WHERE event.images = 0),
+               sum(event.audio_input) FILTER (WHERE event.images = 0),
+               sum(event.audio_output) FILTER (WHERE event.images = 0)) END AS cost
+    FROM (
+        SELECT event.*, event.posting > 0 AND reversal.event_id IS NULL AS billed
+        FROM usage_events AS event
+        LEFT JOIN usage_reversals AS reversal
+               ON reversal.account_id = event.account_id AND reversal.event_id = event.event_id
+              AND ($5::bigint IS NULL OR reversal.posting <= $5)
+        WHERE event.account_id = $1 AND event.period BETWEEN $2 AND $3 AND event.recorded_at >= $4
+    ) AS event
     JOIN models AS model USING (model_id)
-    WHERE event.account_id = $1 AND event.period BETWEEN $2 AND $3 AND event.recorded_at >= $4
-      AND event.posting > 0
-      AND NOT EXISTS (
-          SELECT FROM usage_reversals AS reversal
-          WHERE reversal.account_id = event.account_id AND reversal.event_id = event.event_id
-            AND ($5::bigint IS NULL OR reversal.posting <= $5))
-    GROUP BY 1, 2, 3, 4, 5, 6, 7";
+    JOIN price_versions AS price ON price.price_version = event.price_version
+    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8";
 
 /// When the first event of a period can have been recorded: at its first moment, a clock's error
 /// aside, or once the month before was closed early by a final invoice.
@@ -141,18 +161,25 @@ pub(crate) async fn recorded_from(
     Ok(query.fetch_one(connection).await?)
 }
 
-/// What an account used in these billing periods, by period, recorded from `begins` on.
+/// What an account used in these billing periods, recorded from `begins` on.
 pub(super) async fn usage(
     connection: &mut PgConnection,
     account: AccountId,
-    (from, until): (NaiveDate, NaiveDate),
+    periods: (NaiveDate, NaiveDate),
     begins: DateTime<Utc>,
-) -> Result<HashMap<NaiveDate, Vec<UsageSum>>, BillingError> {
-    let mut usage: HashMap<NaiveDate, Vec<UsageSum>> = HashMap::new();
-    for row in usage_rows(connection, account, (from, until), begins, None).await? {
-        usage.entry(row.period).or_default().push(row.into());
+) -> Result<Used, BillingError> {
+    let mut used = Used::default();
+    for mut row in usage_rows(connection, account, periods, begins, None).await? {
+        if let (Some(currency), Some(cost)) = (row.cost_currency.take(), row.cost) {
+            let currency = currency.parse().map_err(|_| LedgerError::Stored(currency))?;
+            let sum = used.costs.entry(row.period).or_default().entry(currency).or_default();
+            *sum = sum.checked_add(cost).ok_or(BillingError::TooLarge)?;
+        }
+        if row.billed {
+            used.usage.entry(row.period).or_default().push(row.into());
+        }
     }
-    Ok(usage)
+    Ok(used)
 }
 
 /// What a closed month's document has to hold: the usage as it was when the month was closed.
@@ -165,7 +192,7 @@ pub(crate) async fn closed_usage(
     let begins = recorded_from(connection, account, period).await?;
     let periods = (period, period);
     let rows = usage_rows(connection, account, periods, begins, Some(closed_at_posting)).await?;
-    Ok(rows.into_iter().map(UsageSum::from).collect())
+    Ok(rows.into_iter().filter(|row| row.billed).map(UsageSum::from).collect())
 }
 
 async fn usage_rows(
@@ -242,48 +269,4 @@ pub(crate) async fn funding(
         (period, Funding { unbilled, prepaid, promotional, promotional_moved })
     };
     Ok(rows.into_iter().map(funding).collect())
-}
-
-#[derive(FromRow)]
-struct CostRow {
-    period: NaiveDate,
-    currency: String,
-    cost: Amount,
-}
-
-// Of free usage and of what was taken back, too: it was served. An answer from the gateway's own cache
-// cost nothing, and what images cost no price version says.
-const COSTS: &str = "
-    SELECT period, cost_currency AS currency,
-           round(sum(own_cost(price, used.input, used.output, used.cache_read, used.cache_write,
-                              used.reasoning, used.audio_input, used.audio_output)), 12) AS cost
-    FROM (SELECT period, price_version, sum(input) AS input, sum(output) AS output,
-                 sum(cache_read) AS cache_read, sum(cache_write) AS cache_write,
-                 sum(reasoning) AS reasoning, sum(audio_input) AS audio_input,
-                 sum(audio_output) AS audio_output
-          FROM usage_events
-          WHERE account_id = $1 AND period BETWEEN $2 AND $3 AND recorded_at >= $4
-            AND NOT cache_hit AND images = 0
-          GROUP BY 1, 2) AS used
-    JOIN price_versions AS price USING (price_version)
-    WHERE cost_currency IS NOT NULL
-    GROUP BY 1, 2
-    ORDER BY 1, 2";
-
-/// What an account's usage cost ourselves in these billing periods, where that is known.
-pub(super) async fn costs(
-    connection: &mut PgConnection,
-    account: AccountId,
-    (from, until): (NaiveDate, NaiveDate),
-    begins: DateTime<Utc>,
-) -> Result<HashMap<NaiveDate, Vec<(Currency, Amount)>>, BillingError> {
-    let query = sqlx::query_as(COSTS).persistent(false);
-    let query = query.bind(account).bind(from).bind(until).bind(begins);
-    let rows: Vec<CostRow> = query.fetch_all(connection).await?;
-    let mut costs: HashMap<NaiveDate, Vec<(Currency, Amount)>> = HashMap::new();
-    for CostRow { period, currency, cost } in rows {
-        let currency = currency.parse().map_err(|_| LedgerError::Stored(currency))?;
-        costs.entry(period).or_default().push((currency, cost));
-    }
-    Ok(costs)
 }

@@ -36,7 +36,7 @@ async fn close_all(closing: &Closing) -> i64 {
     loop {
         match closing.step(month(1), 1_000).await {
             Ok(progress) if progress.finished => return progress.documents,
-            Ok(_) => {}
+            Ok(progress) => assert!(!progress.stalled, "{progress:?}"),
             // The session of a call that was killed may not have ended yet.
             Err(BillingError::ClosingRuns) => tokio::time::sleep(Duration::from_millis(5)).await,
             Err(error) => panic!("{error}"),
