@@ -149,7 +149,8 @@ pub(super) struct Sold {
 /// A credit note's amounts are above zero, as every document's. A refund may correct several
 /// prepayment invoices in one posting: their tax is where their payments' was.
 const TAXED_SALES: &str = "
-    SELECT coalesce(sold.tax_code, posted.code) AS code, sold.country, sold.currency, sold.category, count(*) AS documents,
+    SELECT coalesce(sold.tax_code, posted.code) AS code, sold.country, sold.currency,
+           sold.category, count(*) AS documents,
            sum(sold.sign * sold.taxable) AS taxable, sum(sold.sign * sold.tax) AS tax
     FROM (
         SELECT document.account_id, document.posting, document.currency,

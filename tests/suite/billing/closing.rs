@@ -3,27 +3,15 @@
 use futures_util::future::join_all;
 use rust_decimal::Decimal;
 use tollgate::proto::{
-    ClosePeriodRequest, Contract, GetInvoiceRequest, ListInvoicesRequest, PaymentTerms,
-    ReverseUsageRequest,
+    ClosePeriodRequest, GetInvoiceRequest, ListInvoicesRequest, ReverseUsageRequest,
 };
 use tonic::Code;
 
 use super::{
-    close, customer, dec, decimal, documents, id_at, month, name, noon, set_seller, show,
+    close, customer, dec, decimal, documents, id_at, month, name, net_30, noon, set_seller, show,
     try_close, work, work_as, world,
 };
-use crate::harness::{
-    server::refusal,
-    world::{World, usd},
-};
-
-fn net_30() -> Contract {
-    Contract {
-        payment_terms: PaymentTerms::Net30.into(),
-        credit_limit: usd("100000"),
-        ..Contract::default()
-    }
-}
+use crate::harness::{server::refusal, world::World};
 
 #[tokio::test]
 async fn a_month_is_closed_once_and_only_when_it_is_over() {

@@ -1,23 +1,14 @@
 //! What the documents of a month and of a top-up say.
 
 use tollgate::proto::{
-    Contract, DocumentKind, GrantCreditRequest, Invoice, PaymentTerms, PreviewInvoiceRequest,
-    ReverseUsageRequest,
+    Contract, DocumentKind, GrantCreditRequest, Invoice, PreviewInvoiceRequest, ReverseUsageRequest,
 };
 
 use super::{
-    close, customer, dec, decimal, documents, german, id_at, month, name, noon, set_tax_rate, show,
-    work, work_as, world,
+    close, customer, dec, decimal, documents, german, id_at, month, name, net_30, noon,
+    set_tax_rate, show, work, work_as, world,
 };
 use crate::harness::world::{top_up, usd};
-
-fn net_30() -> Contract {
-    Contract {
-        payment_terms: PaymentTerms::Net30.into(),
-        credit_limit: usd("10000"),
-        ..Contract::default()
-    }
-}
 
 #[tokio::test]
 async fn a_month_of_a_net_30_customer_becomes_an_invoice_with_tax() {

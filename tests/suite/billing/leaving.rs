@@ -1,27 +1,19 @@
 //! A customer who leaves: the final invoice, what is too little to be paid back, and the end.
 
 use tollgate::proto::{
-    CloseAccountRequest, Contract, InvoiceDetails, IssueFinalInvoiceRequest, KeyLimits,
-    PaymentMethod, PaymentTerms, RecordPaymentRequest, SuspendAccountRequest, Tier,
-    authorize_response::Decision,
+    CloseAccountRequest, InvoiceDetails, IssueFinalInvoiceRequest, KeyLimits, PaymentMethod,
+    RecordPaymentRequest, SuspendAccountRequest, Tier, authorize_response::Decision,
 };
 use tonic::{Code, Status};
 
 use super::{
-    close, customer, dec, decimal, documents, id_at, month, name, noon, work, work_as, world,
+    close, customer, dec, decimal, documents, id_at, month, name, net_30, noon, work, work_as,
+    world,
 };
 use crate::harness::{
     server::refusal,
     world::{World, usd},
 };
-
-fn net_30() -> Contract {
-    Contract {
-        payment_terms: PaymentTerms::Net30.into(),
-        credit_limit: usd("100000"),
-        ..Contract::default()
-    }
-}
 
 async fn suspend(world: &World, account: &str) {
     let request = SuspendAccountRequest {

@@ -20,7 +20,7 @@ use tollgate::{
     ids::first_id_at,
     proto::{
         ClosePeriodRequest, ClosePeriodResponse, Contract, GetInvoiceRequest, Invoice,
-        InvoiceDetails, KeyLimits, ListInvoicesRequest, Seller, SetSellerRequest,
+        InvoiceDetails, KeyLimits, ListInvoicesRequest, PaymentTerms, Seller, SetSellerRequest,
         SetTaxRateRequest, TaxRate, Tier, UnauthorizedUsage, record_usage_request::Source,
     },
 };
@@ -102,6 +102,15 @@ fn german(contract: Contract) -> Contract {
         }),
         tax_rate_percent: "19".to_owned(),
         ..contract
+    }
+}
+
+/// Invoiced, up to 10,000 USD.
+fn net_30() -> Contract {
+    Contract {
+        payment_terms: PaymentTerms::Net30.into(),
+        credit_limit: world::usd("10000"),
+        ..Contract::default()
     }
 }
 

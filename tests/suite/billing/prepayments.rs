@@ -84,6 +84,16 @@ async fn assert_proven(world: &World) {
     assert_hledger_agrees(world).await;
 }
 
+/// Closes the month: all that was used of it is paid already.
+async fn assert_credits_paid_for_the_month(client: &Client) {
+    close(client, month(1)).await;
+    let month = documents(client, "acme").await.pop().unwrap();
+    assert_eq!(
+        (month.kind(), decimal(month.due.as_ref())),
+        (DocumentKind::UsageStatement, dec("0"))
+    );
+}
+
 #[tokio::test]
 async fn a_refund_gives_back_the_tax_and_a_credit_note_says_so() {
     let (world, _) = a_german().await;
@@ -184,12 +194,7 @@ async fn untaxed_credits_go_back_last_and_as_they_are() {
     work(client, &acme, noon(month(1), 3), 3_000_000, 0).await.unwrap();
     assert_eq!(tax_back(client, "100").await, (dec("13.30"), 1));
     assert_eq!(tax_back(client, "20").await, (dec("0"), 0));
-    close(client, month(1)).await;
-    let month = documents(client, "acme").await.pop().unwrap();
-    assert_eq!(
-        (month.kind(), decimal(month.due.as_ref())),
-        (DocumentKind::UsageStatement, dec("0"))
-    );
+    assert_credits_paid_for_the_month(client).await;
     assert_proven(&world).await;
 }
 
@@ -343,12 +348,7 @@ async fn a_dispute_of_a_taxed_top_up_corrects_no_tax_until_it_is_lost() {
     assert_eq!((again.tax_corrected, again.credit_notes), (lost.tax_corrected, lost.credit_notes));
 
     // What was used was taxed by the prepayment invoice, and still is.
-    close(client, month(1)).await;
-    let month = documents(client, "acme").await.pop().unwrap();
-    assert_eq!(
-        (month.kind(), decimal(month.due.as_ref())),
-        (DocumentKind::UsageStatement, dec("0"))
-    );
+    assert_credits_paid_for_the_month(client).await;
     assert_proven(&world).await;
 }
 

@@ -5,15 +5,16 @@ use tollgate::{
     identity::Role,
     proto::{
         Contract, DeferredKind, GetDeferredRevenueRequest, GetRevenueRequest, GetSlaReportRequest,
-        GetTaxSummaryRequest, GrantCreditRequest, Model, ModelRevenue, Outcome, PaymentTerms,
-        Price, ProviderCost, PublishPricesRequest, Rates, ReverseUsageRequest, UnauthorizedUsage,
+        GetTaxSummaryRequest, GrantCreditRequest, Model, ModelRevenue, Outcome, Price,
+        ProviderCost, PublishPricesRequest, Rates, ReverseUsageRequest, UnauthorizedUsage,
         record_usage_request::Source,
     },
 };
 use tonic::Code;
 
 use super::{
-    Customer, close, customer, dec, decimal, german, id_at, month, name, noon, set_tax_rate,
+    Customer, close, customer, dec, decimal, german, id_at, month, name, net_30, noon,
+    set_tax_rate,
     sla_credit::{pro_requests, sla_report},
     work, work_as, world,
 };
@@ -27,14 +28,6 @@ use crate::{
 
 /// A model whose price says what it costs ourselves: half of what is charged.
 const COSTED_MODEL: &str = "test/costed";
-
-fn net_30() -> Contract {
-    Contract {
-        payment_terms: PaymentTerms::Net30.into(),
-        credit_limit: usd("10000"),
-        ..Contract::default()
-    }
-}
 
 async fn publish_costed(client: &Client) {
     let rates = |rate: &str| {

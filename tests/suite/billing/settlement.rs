@@ -8,15 +8,16 @@ use tollgate::{
         AccountStatus, AllocatePaymentRequest, Contract, CreditNoteLine, DocumentKind,
         GetAccountRequest, GetAgingRequest, GetStatementRequest, Invoice, InvoiceStatus,
         IssueCreditNoteRequest, ListDunningEventsRequest, ListInvoicesRequest, ListPaymentsRequest,
-        Payment, PaymentAllocation, PaymentMethod, PaymentTerms, RecordPaymentRequest,
-        ReversePaymentRequest, SuspendAccountRequest, TaxTreatment, TopUpRequest,
-        UpdateAccountRequest, VoidInvoiceRequest, WriteOffRequest,
+        Payment, PaymentAllocation, PaymentMethod, RecordPaymentRequest, ReversePaymentRequest,
+        SuspendAccountRequest, TaxTreatment, TopUpRequest, UpdateAccountRequest,
+        VoidInvoiceRequest, WriteOffRequest,
     },
 };
 use tonic::{Code, Status};
 
 use super::{
-    close, customer, dec, decimal, documents, german, month, noon, set_tax_rate, show, work, world,
+    close, customer, dec, decimal, documents, german, month, net_30, noon, set_tax_rate, show,
+    work, world,
 };
 use crate::harness::{
     server::refusal,
@@ -28,14 +29,6 @@ fn why(status: &Status) -> (Code, String) {
     let (code, reason, field) = refusal(status);
     assert!(!field.is_empty(), "{status:?}");
     (code, reason)
-}
-
-fn net_30() -> Contract {
-    Contract {
-        payment_terms: PaymentTerms::Net30.into(),
-        credit_limit: usd("10000"),
-        ..Contract::default()
-    }
 }
 
 /// A German Net-30 customer, `acme`, with an invoice of 100 and 19 tax for each of the last months.

@@ -6,24 +6,16 @@ use tollgate::{
     cli::client::Client,
     proto::{
         Contract, DocumentKind, GetRevenueRequest, GetSlaReportRequest, ListTransfersRequest,
-        Outcome, PaymentTerms, PreviewInvoiceRequest, RecordUsageRequest, SlaReport,
-        UnauthorizedUsage, VerifyLedgerRequest, record_usage_request::Source,
+        Outcome, PreviewInvoiceRequest, RecordUsageRequest, SlaReport, UnauthorizedUsage,
+        VerifyLedgerRequest, record_usage_request::Source,
     },
 };
 
 use super::{
-    Customer, close, customer, dec, decimal, documents, german, id_at, month, name, noon,
+    Customer, close, customer, dec, decimal, documents, german, id_at, month, name, net_30, noon,
     set_tax_rate, show, work, world,
 };
-use crate::harness::world::{PRO_MODEL, top_up, usage, usd};
-
-fn net_30() -> Contract {
-    Contract {
-        payment_terms: PaymentTerms::Net30.into(),
-        credit_limit: usd("10000"),
-        ..Contract::default()
-    }
-}
+use crate::harness::world::{PRO_MODEL, top_up, usage};
 
 /// Pro requests that ended like this, one in each interval of five minutes from noon of the 5th on.
 pub(super) async fn pro_requests(

@@ -127,7 +127,7 @@ impl Closing {
                     run.finished = true;
                 } else {
                     // They were passed over, now or by an earlier step.
-                    store::begin_again(session, period).await?;
+                    store::go_on_after(session, period, None).await?;
                     (run.after, stalled) = (None, true);
                 }
                 continue;
@@ -179,7 +179,7 @@ impl Closing {
                     %account, error = &error as &dyn std::error::Error,
                     "an account's month cannot be closed"
                 );
-                store::pass_over(session, run.period, account).await?;
+                store::go_on_after(session, run.period, Some(account)).await?;
                 passed_over.push(PassedOver { account, problem });
             }
         }

@@ -103,24 +103,14 @@ pub(super) async fn advance_run(
     Ok(())
 }
 
-/// Leaves an account open and goes on after it.
-pub(super) async fn pass_over(
+/// Goes on after this account, closed or not; with the first one where there is none.
+pub(super) async fn go_on_after(
     connection: &mut PgConnection,
     period: NaiveDate,
-    account: AccountId,
+    account: Option<AccountId>,
 ) -> Result<(), BillingError> {
     let query = sqlx::query("UPDATE billing_runs SET after = $2 WHERE period = $1");
     query.bind(period).bind(account).execute(connection).await?;
-    Ok(())
-}
-
-/// Goes on with the first account that is open.
-pub(super) async fn begin_again(
-    connection: &mut PgConnection,
-    period: NaiveDate,
-) -> Result<(), BillingError> {
-    let query = sqlx::query("UPDATE billing_runs SET after = NULL WHERE period = $1");
-    query.bind(period).execute(connection).await?;
     Ok(())
 }
 
