@@ -167,6 +167,9 @@ impl Authorizer {
         let at = clock::since_boot();
         let mut state = slot.lock();
         self.still_allowed()?;
+        if state.is_retired() {
+            return Err(Stop::Changed);
+        }
         self.still_current(key, account)?;
         state.touch(&pools, at);
         let held = match state.holdings.extend(id, reservation.clone()) {

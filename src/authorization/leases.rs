@@ -49,8 +49,7 @@ pub(super) enum Waited {
     Unavailable,
 }
 
-/// All leases of this server. A pool once touched is kept for the server's life, some hundred bytes
-/// each: forgetting one while somebody holds it would make two of it, writing the same lease.
+/// All leases of this server. What has given everything back and stays unused is forgotten.
 #[derive(Debug)]
 pub(super) struct Leases {
     instance: InstanceId,
@@ -100,7 +99,7 @@ impl Leases {
 
     /// Asks for a renewal in the background.
     pub(super) fn renew(&self, slot: &Arc<Slot>, state: &mut SlotState) {
-        if !state.queued {
+        if !state.queued && !state.is_retired() {
             state.queued = true;
             // Only fails when the server is past its drain.
             let _ = self.queue.send(Arc::clone(slot));
@@ -120,6 +119,9 @@ impl Leases {
         let mut rounds = slot.rounds.subscribe();
         let ticket = {
             let mut state = slot.lock();
+            if state.is_retired() {
+                return Waited::Renewed;
+            }
             state.wait_for(pools, need, floor);
             self.renew(slot, &mut state);
             state.started + 1
@@ -211,6 +213,7 @@ impl Leases {
             .into_iter()
             .map(|lease| ((lease.account, lease.key), lease))
             .collect();
+        let failed = outcome != Outcome::Done;
         for (slot, renewals) in slots.iter().zip(&renewals) {
             let number = {
                 let mut state = slot.lock();
@@ -220,10 +223,13 @@ impl Leases {
                         state.end(asked, lease, clock::since_boot());
                     }
                 }
-                state.ended();
+                if failed {
+                    state.lost()
+                } else {
+                    state.ended()
+                }
                 state.started
             };
-            let failed = outcome != Outcome::Done;
             slot.rounds.send_modify(|round| *round = Round { number, failed });
         }
         outcome
@@ -374,6 +380,8 @@ impl Leases {
             }
             if needed {
                 self.renew(&slot, &mut state);
+            } else if state.retire(at) {
+                self.slots.pin().remove(&slot.account);
             }
         }
         self.metrics.leases.set(leased);
@@ -430,3 +438,7 @@ impl Upkeep<'_> {
         self.leases.write_lapsed(connection).await
     }
 }
+
+#[cfg(test)]
+#[path = "leases_tests.rs"]
+mod tests;

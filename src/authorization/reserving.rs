@@ -128,6 +128,9 @@ impl Authorizer {
         let at = clock::since_boot();
         let mut state = slot.lock();
         self.still_allowed()?;
+        if state.is_retired() {
+            return Err(Stop::Changed);
+        }
         if self.directory.version() != asked.version {
             self.still_current(&asked.key, &asked.account)?;
         }

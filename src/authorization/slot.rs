@@ -78,6 +78,10 @@ pub(super) struct SlotState {
     pub(super) give_back: bool,
     /// Until when nothing is leased ahead: another server has asked for what is not used.
     frugal_until: Duration,
+    /// The last renewal's answer was lost: it may have been granted all the same.
+    in_doubt: bool,
+    /// Taken off the list of slots: nothing may be held here any more.
+    retired: bool,
 }
 
 /// Why a request cannot be held now.
@@ -219,6 +223,7 @@ impl SlotState {
         self.is_renewing = true;
         self.started += 1;
         let give_back = std::mem::take(&mut self.give_back);
+        let in_doubt = std::mem::take(&mut self.in_doubt);
         let frugal = at < self.frugal_until;
         let keys: Vec<PoolKey> = self.holdings.pools().map(|(key, _)| key).collect();
         let mut renewals = Vec::with_capacity(keys.len());
@@ -228,7 +233,8 @@ impl SlotState {
             let pool = self.holdings.pool_mut(key);
             let returns = (give_back || idle) && pool.free().is_positive();
             let runs_dry = !frugal && !idle && pool.runs_dry(at);
-            if !(returns || runs_dry || pool.is_awaited() || pool.drift().is_positive()) {
+            let is_stale = in_doubt || pool.drift().is_positive();
+            if !(returns || runs_dry || pool.is_awaited() || is_stale) {
                 continue;
             }
             let mut renewal = pool.begin_renewal(next_sequence(), at, returns);
@@ -244,6 +250,12 @@ impl SlotState {
     /// The round is over, however it ended.
     pub(super) const fn ended(&mut self) {
         self.is_renewing = false;
+    }
+
+    /// The round is over, and nobody knows whether the database has renewed anything.
+    pub(super) const fn lost(&mut self) {
+        self.ended();
+        self.in_doubt = true;
     }
 
     /// Nothing was renewed and nothing has changed: those who waited wait on.
@@ -303,13 +315,29 @@ impl SlotState {
             let drifted = drift.is_positive()
                 && (unused >= limits::QUIET_POOL
                     || drift.decimal() * Decimal::TWO > pool.leased().decimal());
-            needed |= (is_idle && pool.free().is_positive()) || drifted;
+            needed |= (is_idle && (self.in_doubt || pool.free().is_positive())) || drifted;
         }
         for key in over {
             self.holdings.forget(key);
             self.standings.remove(&key);
         }
         needed
+    }
+
+    /// Marks the slot as gone if it has nothing and has not been used for long. Whoever still has it
+    /// must take the account's slot anew, since two of them would write the same lease.
+    pub(super) fn retire(&mut self, at: Duration) -> bool {
+        let unused = |one: &Standing| at.saturating_sub(one.used_at) >= limits::IDLE_LEASE;
+        let is_busy = self.queued || self.is_renewing || self.in_doubt || self.holdings.count() > 0;
+        self.retired |= !is_busy
+            && self.holdings.pools().all(|(_, pool)| pool.is_empty())
+            && self.standings.values().all(unused);
+        self.retired
+    }
+
+    /// Whether the account's slot must be taken anew.
+    pub(super) const fn is_retired(&self) -> bool {
+        self.retired
     }
 
     /// Makes the pools of the next period for budgets that are being spent from and are about to

@@ -131,3 +131,37 @@ fn who_is_recalled_gives_back_what_is_free_and_leases_nothing_ahead_for_a_while(
     assert!(!state.spent(&pools, amount("1"), NOW), "no renewal ahead of need");
     assert!(state.spent(&pools, amount("1"), NOW + limits::FRUGAL));
 }
+
+#[test]
+fn a_slot_is_retired_when_it_has_nothing_and_was_long_unused() {
+    let (mut state, pools) = (SlotState::default(), [PoolKey::Funds]);
+    state.touch(&pools, NOW);
+    state.wait_for(&pools, amount("5"), amount("5"));
+    renew(&mut state, NOW, "5", "5", false);
+    let idle = NOW + limits::IDLE_LEASE;
+    assert!(!state.retire(idle), "its lease is not given back");
+    assert!(state.needs_upkeep(idle));
+    let asked = state.begin(AccountId::generate(), idle, || 9);
+    state.end(&asked[0], answer(&asked[0], "0", "10", false), idle);
+    assert!(!state.retire(idle), "the renewal has not ended");
+    state.ended();
+    assert!(!state.retire(idle - Duration::from_secs(1)), "it may be used again soon");
+    assert!(state.retire(idle));
+}
+
+#[test]
+fn what_a_lost_answer_may_have_granted_is_given_back() {
+    let (mut state, pools) = (SlotState::default(), [PoolKey::Funds]);
+    state.touch(&pools, NOW);
+    state.wait_for(&pools, amount("5"), amount("5"));
+    state.begin(AccountId::generate(), NOW, || 1);
+    state.lost();
+    let idle = NOW + limits::IDLE_LEASE;
+    assert!(!state.retire(idle));
+    assert!(state.needs_upkeep(idle));
+    let asked = state.begin(AccountId::generate(), idle, || 2);
+    assert!(asked[0].renewal.kept.is_zero() && asked[0].renewal.need.is_zero());
+    state.end(&asked[0], answer(&asked[0], "0", "10", false), idle);
+    state.ended();
+    assert!(state.retire(idle));
+}
