@@ -4,7 +4,7 @@
 use std::{fmt, str::FromStr};
 
 use chrono::{DateTime, Utc};
-use uuid::Uuid;
+use uuid::{NoContext, Timestamp, Uuid};
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -125,6 +125,13 @@ pub fn moment_of(id: Uuid) -> Option<DateTime<Utc>> {
     }
     let (seconds, nanoseconds) = id.get_timestamp()?.to_unix();
     DateTime::from_timestamp(i64::try_from(seconds).ok()?, nanoseconds)
+}
+
+/// A new identifier as it would have been made at another moment.
+#[must_use]
+pub fn id_at(moment: DateTime<Utc>) -> Uuid {
+    let seconds = u64::try_from(moment.timestamp()).unwrap_or(0);
+    Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, moment.timestamp_subsec_nanos()))
 }
 
 /// The smallest UUIDv7 of a moment: the lower bound of an id range in a query or a partition.

@@ -99,8 +99,7 @@ impl Leases {
 
     /// Asks for a renewal in the background.
     pub(super) fn renew(&self, slot: &Arc<Slot>, state: &mut SlotState) {
-        if !state.queued && !state.is_retired() {
-            state.queued = true;
+        if state.queue() {
             // Only fails when the server is past its drain.
             let _ = self.queue.send(Arc::clone(slot));
         }
@@ -224,9 +223,9 @@ impl Leases {
                     }
                 }
                 if failed {
-                    state.lost()
+                    state.lost();
                 } else {
-                    state.ended()
+                    state.ended();
                 }
                 state.started
             };
@@ -344,7 +343,7 @@ impl Leases {
                 self.begin(slot, clock::since_boot());
                 let number = {
                     let mut state = slot.lock();
-                    state.ended();
+                    state.lost();
                     state.started
                 };
                 slot.rounds.send_modify(|round| *round = Round { number, failed: true });

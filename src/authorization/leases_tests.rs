@@ -31,7 +31,7 @@ async fn an_idle_slot_is_forgotten_and_taken_anew() {
     let used = Duration::from_hours(1);
     slot.lock().touch(&[PoolKey::Funds], used);
 
-    let soon = used + limits::IDLE_LEASE - Duration::from_secs(1);
+    let soon = used + Duration::from_secs(1);
     leases.upkeep(soon, &directory, clock::now());
     assert!(leases.existing(account.account_id).is_some(), "it may be used again soon");
 

@@ -72,16 +72,32 @@ pub(super) struct SlotState {
     pub(super) holdings: Holdings<Arc<Held>>,
     standings: BTreeMap<PoolKey, Standing>,
     pub(super) started: u64,
-    pub(super) queued: bool,
-    /// A round that has begun and not ended: what it brings is waited for before the next.
-    is_renewing: bool,
+    turn: Turn,
+    answer: Answer,
     pub(super) give_back: bool,
     /// Until when nothing is leased ahead: another server has asked for what is not used.
     frugal_until: Duration,
-    /// The last renewal's answer was lost: it may have been granted all the same.
-    in_doubt: bool,
-    /// Taken off the list of slots: nothing may be held here any more.
-    retired: bool,
+}
+
+/// Whether a slot waits to be renewed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Turn {
+    #[default]
+    None,
+    Queued,
+    /// Never again: the slot is off the list, and the account has a new one or none.
+    Retired,
+}
+
+/// What the database said to the last round of renewal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Answer {
+    #[default]
+    Known,
+    /// The round has not ended: what it brings is waited for before the next.
+    Awaited,
+    /// It was lost: more may have been granted than is known here.
+    Lost,
 }
 
 /// Why a request cannot be held now.
@@ -158,7 +174,7 @@ impl SlotState {
 
     /// Counts what was reserved, and says whether a lease should be renewed in the background.
     pub(super) fn spent(&mut self, pools: &[PoolKey], amount: Amount, at: Duration) -> bool {
-        let frugal = at < self.frugal_until || self.is_renewing;
+        let frugal = at < self.frugal_until || self.answer == Answer::Awaited;
         let mut runs_dry = false;
         for key in pools {
             let pool = self.holdings.pool_mut(*key);
@@ -219,11 +235,10 @@ impl SlotState {
         at: Duration,
         mut next_sequence: impl FnMut() -> i64,
     ) -> Vec<PoolRenewal> {
-        self.queued = false;
-        self.is_renewing = true;
+        let in_doubt = self.answer == Answer::Lost;
+        (self.turn, self.answer) = (Turn::None, Answer::Awaited);
         self.started += 1;
         let give_back = std::mem::take(&mut self.give_back);
-        let in_doubt = std::mem::take(&mut self.in_doubt);
         let frugal = at < self.frugal_until;
         let keys: Vec<PoolKey> = self.holdings.pools().map(|(key, _)| key).collect();
         let mut renewals = Vec::with_capacity(keys.len());
@@ -247,20 +262,29 @@ impl SlotState {
         renewals
     }
 
-    /// The round is over, however it ended.
+    /// The round is over, and the database has answered.
     pub(super) const fn ended(&mut self) {
-        self.is_renewing = false;
+        self.answer = Answer::Known;
     }
 
     /// The round is over, and nobody knows whether the database has renewed anything.
     pub(super) const fn lost(&mut self) {
-        self.ended();
-        self.in_doubt = true;
+        self.answer = Answer::Lost;
+    }
+
+    /// Notes that it waits to be renewed, unless it does already or never will.
+    pub(super) fn queue(&mut self) -> bool {
+        let is_new = self.turn == Turn::None;
+        if is_new {
+            self.turn = Turn::Queued;
+        }
+        is_new
     }
 
     /// Nothing was renewed and nothing has changed: those who waited wait on.
     pub(super) fn restore(&mut self, renewals: &[PoolRenewal]) {
-        self.ended();
+        // What a round before this one may have brought is still to be asked.
+        self.lost();
         for PoolRenewal { key, renewal, .. } in renewals {
             self.give_back |= renewal.give_back;
             let pool = self.holdings.pool_mut(*key);
@@ -315,7 +339,8 @@ impl SlotState {
             let drifted = drift.is_positive()
                 && (unused >= limits::QUIET_POOL
                     || drift.decimal() * Decimal::TWO > pool.leased().decimal());
-            needed |= (is_idle && (self.in_doubt || pool.free().is_positive())) || drifted;
+            needed |=
+                (is_idle && (self.answer == Answer::Lost || pool.free().is_positive())) || drifted;
         }
         for key in over {
             self.holdings.forget(key);
@@ -328,16 +353,20 @@ impl SlotState {
     /// must take the account's slot anew, since two of them would write the same lease.
     pub(super) fn retire(&mut self, at: Duration) -> bool {
         let unused = |one: &Standing| at.saturating_sub(one.used_at) >= limits::IDLE_LEASE;
-        let is_busy = self.queued || self.is_renewing || self.in_doubt || self.holdings.count() > 0;
-        self.retired |= !is_busy
+        let is_over = self.turn == Turn::None
+            && self.answer == Answer::Known
+            && self.holdings.count() == 0
             && self.holdings.pools().all(|(_, pool)| pool.is_empty())
             && self.standings.values().all(unused);
-        self.retired
+        if is_over {
+            self.turn = Turn::Retired;
+        }
+        is_over
     }
 
     /// Whether the account's slot must be taken anew.
-    pub(super) const fn is_retired(&self) -> bool {
-        self.retired
+    pub(super) fn is_retired(&self) -> bool {
+        self.turn == Turn::Retired
     }
 
     /// Makes the pools of the next period for budgets that are being spent from and are about to

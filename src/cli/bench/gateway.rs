@@ -4,7 +4,7 @@
 use std::{
     ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use hdrhistogram::Histogram;
@@ -17,7 +17,7 @@ use tonic::Streaming;
 
 use super::{
     echo::Answers,
-    load::{Slice, closed_loop, histogram, joined, note},
+    load::{Slice, closed_loop, histogram, joined, note, paced},
     population::Population,
 };
 use crate::{
@@ -157,6 +157,33 @@ impl Gateway {
         })
         .await?;
         Ok(slice)
+    }
+
+    /// Both, so many a second for so long; the times of the two, from when each was due.
+    pub(super) async fn paced(
+        &self,
+        rate: u64,
+        duration: Duration,
+    ) -> Result<(Histogram<u64>, Histogram<u64>), CliError> {
+        self.population.new_run();
+        let calls = paced(rate, duration, |number, due| {
+            let gateway = self.clone();
+            async move {
+                let token = gateway.authorize_one(number).await?;
+                let authorized = due.elapsed();
+                let begun = Instant::now();
+                gateway.record_one(number, token).await?;
+                Ok::<_, CliError>((authorized, begun.elapsed()))
+            }
+        })
+        .await;
+        let (mut authorized, mut recorded) = (histogram()?, histogram()?);
+        for call in calls {
+            let (authorizing, recording) = call?;
+            note(&mut authorized, authorizing);
+            note(&mut recorded, recording);
+        }
+        Ok((authorized, recorded))
     }
 
     /// `RecordUsageBatch`.

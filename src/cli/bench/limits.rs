@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use chrono::{DateTime, Utc};
 use sqlx::postgres::PgConnectOptions;
 use tokio::task::JoinSet;
 
@@ -20,7 +21,7 @@ use super::{
 use crate::{
     cli::error::CliError,
     clock,
-    ids::{AuthorizationId, InstanceId, ModelId, PriceVersionId},
+    ids::{AuthorizationId, InstanceId, ModelId, PriceVersionId, id_at},
     metering::{
         direct::DirectWriter,
         event::{Authorized, Detail, Fingerprint, NewEvent, Outcome, Served},
@@ -33,6 +34,8 @@ use crate::{
 
 /// Events of one batch, as the server takes under load.
 const BATCH: usize = 500;
+/// Accounts of one batch of a history.
+const NEIGHBOURS: usize = 100;
 /// How often the disk is asked.
 const SYNCS: usize = 201;
 
@@ -112,8 +115,11 @@ impl Limits {
             let (population, sample) = (Arc::clone(population), self.sample);
             writing.spawn(async move {
                 let mut latencies = histogram()?;
+                let mine = active.div_ceil(writers).max(1);
                 for batch in 0..batches {
-                    let events = events_of(&population, sample, active, (number, writers), batch)?;
+                    let place = |event| ((batch * BATCH + event) % mine) * writers + number;
+                    let places = (0..BATCH).map(|event| place(event) % active.max(1));
+                    let events = events_of(&population, sample, places, None)?;
                     let sent = Instant::now();
                     match way {
                         Way::Posted => writer.post(&events).await.map_err(failed)?,
@@ -137,23 +143,62 @@ impl Limits {
     }
 }
 
-/// A batch of one writer, in the order in which it is posted.
+impl Limits {
+    /// Posts so many events between two moments, in their order. A tenth is of the largest account,
+    /// which is the first; the others take turns, in each batch [`NEIGHBOURS`] of them.
+    pub(super) async fn fill(
+        &mut self,
+        population: &Arc<Population>,
+        events: u64,
+        (from, until): (DateTime<Utc>, DateTime<Utc>),
+    ) -> Result<Slice, CliError> {
+        let writers = self.writers.len().max(1);
+        let begun = Instant::now();
+        let batches = usize::try_from(events).unwrap_or(usize::MAX).div_ceil(BATCH * writers);
+        let pause = (until - from) / i32::try_from(batches.max(1)).unwrap_or(i32::MAX);
+        let mine = population.count().checked_div(writers).unwrap_or(0).max(1);
+        let mut writing = JoinSet::new();
+        for (number, mut writer) in self.writers.drain(..).enumerate() {
+            let (population, sample) = (Arc::clone(population), self.sample);
+            writing.spawn(async move {
+                for batch in 0..batches {
+                    let first = batch * NEIGHBOURS;
+                    let share = if number == 0 { BATCH * writers / 10 } else { 0 };
+                    let places = (0..BATCH).map(|event| {
+                        let turn = first + event % NEIGHBOURS;
+                        if event < share { 0 } else { (turn % mine) * writers + number }
+                    });
+                    let moment = from + pause * i32::try_from(batch).unwrap_or(i32::MAX);
+                    let events = events_of(&population, sample, places, Some(moment))?;
+                    writer.post(&events).await.map_err(failed)?;
+                }
+                Ok(writer)
+            });
+        }
+        while let Some(writer) = writing.join_next().await {
+            self.writers.push(joined(writer)?);
+        }
+        Ok(Slice::since(begun, (batches * BATCH * writers) as u64, histogram()?))
+    }
+}
+
+/// A batch of events of the customers at these places, of that moment or of now, in the order in which
+/// it is posted.
 fn events_of(
     population: &Population,
     sample: Sample,
-    active: usize,
-    (writer, writers): (usize, usize),
-    batch: usize,
+    places: impl Iterator<Item = usize>,
+    moment: Option<DateTime<Utc>>,
 ) -> Result<Vec<NewEvent>, CliError> {
-    let occurred_at = clock::now();
-    let mine = active.div_ceil(writers).max(1);
-    let mut events: Vec<NewEvent> = (0..BATCH)
-        .map(|number| {
-            let place = ((batch * BATCH + number) % mine) * writers + writer;
-            let customer = population.customer(place % active.max(1))?;
+    let occurred_at = moment.unwrap_or_else(clock::now);
+    let id = || moment.map_or_else(AuthorizationId::generate, |at| AuthorizationId(id_at(at)));
+    let mut events: Vec<NewEvent> = places
+        .enumerate()
+        .map(|(number, place)| {
+            let customer = population.customer(place)?;
             Ok(NewEvent {
                 account_id: customer.account,
-                event_id: AuthorizationId::generate(),
+                event_id: id(),
                 occurred_at,
                 fingerprint: Fingerprint {
                     key_id: customer.key,
@@ -187,7 +232,7 @@ fn events_of(
                     latency: Some(Duration::from_millis(1_250)),
                 },
                 detail: Detail {
-                    request_id: format!("bench-{batch:08x}-{number:08}"),
+                    request_id: format!("bench-{occurred_at:?}-{number:08}"),
                     ..Detail::default()
                 },
             })

@@ -100,6 +100,28 @@ where
     Ok((Slice::since(begun, calls, latencies), answers))
 }
 
+/// Starts a call every so often for so long, however long each takes. A call is told when it was due,
+/// since the time that it waits for its start is the caller's too.
+pub(super) async fn paced<Call>(
+    rate: u64,
+    duration: Duration,
+    call: impl Fn(u64, Instant) -> Call,
+) -> Vec<Call::Output>
+where
+    Call: Future + Send + 'static,
+    Call::Output: Send + 'static,
+{
+    let calls = rate.saturating_mul(duration.as_secs()).max(1);
+    let begun = Instant::now();
+    let mut under_way = JoinSet::new();
+    for number in 0..calls {
+        let due = begun + Duration::from_nanos(number * 1_000_000_000 / rate.max(1));
+        tokio::time::sleep_until(due.into()).await;
+        under_way.spawn(call(number, due));
+    }
+    under_way.join_all().await
+}
+
 /// What a task of the load came to.
 pub(super) fn joined<T>(task: Result<Result<T, CliError>, JoinError>) -> Result<T, CliError> {
     task.map_err(|error| CliError::failed(format!("a part of the load broke off: {error}")))?

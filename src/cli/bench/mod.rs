@@ -14,16 +14,26 @@
 //! | `gateway` | `Authorize` and `RecordUsage` in every way that the contract offers |
 //! | `echo`, `limits` | what the wire, the database and the disk allow |
 //! | `results` | tables, ratios, targets |
+//! | `history` | a database with a long history beside an empty one |
+//! | `beside` | what people look at meanwhile |
+//! | `chart` | drawings |
 
+mod beside;
+mod chart;
 mod echo;
 mod gateway;
+mod history;
 mod limits;
 mod load;
 mod population;
 mod results;
 mod stage;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -31,6 +41,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use self::{
     echo::Echo,
     gateway::Gateway,
+    history::Past,
     limits::{Limits, Way},
     load::Slice,
     population::Population,
@@ -56,12 +67,16 @@ one that runs. Give it a machine without other work.
 Examples:
   tollgate bench --quick
   tollgate bench --output json > bench.json
-  tollgate bench --scratch /var/tmp
+  tollgate bench --scratch /var/tmp --chart bench.svg
+  tollgate bench --history 20000000
   tollgate bench --running --endpoint http://127.0.0.1:50051";
 /// Accounts that are active, of all that there are.
 const ACTIVE: [usize; 3] = [1, 100, 1_000];
 /// Calls at once.
 const IN_FLIGHT: [usize; 3] = [1, 64, 256];
+/// More of them, for a chart of [`CHARTED`] accounts.
+const BETWEEN: [usize; 4] = [4, 16, 128, 512];
+const CHARTED: usize = 100;
 /// How often the progress bar is drawn.
 const DRAWS_PER_SECOND: u8 = 5;
 
@@ -81,6 +96,15 @@ pub(super) struct BenchArgs {
     /// Be the echo of another run
     #[arg(long, hide = true)]
     serve_echo: bool,
+    /// Post so many events first and compare with an empty database, instead of the scenes
+    #[arg(long, value_name = "EVENTS", conflicts_with_all = ["running", "quick"])]
+    history: Option<u64>,
+    /// Accounts that have a history, with a key each
+    #[arg(long, value_name = "ACCOUNTS", default_value_t = 100_000, requires = "history")]
+    history_accounts: u64,
+    /// Draw what was found
+    #[arg(long, value_name = "SVG")]
+    chart: Option<PathBuf>,
     /// Where the run's own Postgres keeps its data [default: the system's temporary directory]
     #[arg(long, value_name = "DIR", conflicts_with = "running")]
     scratch: Option<PathBuf>,
@@ -120,26 +144,36 @@ pub(super) async fn run(args: BenchArgs, session: &Session) -> Result<(), CliErr
         (false, true) => Extent::QUICK,
         (false, false) => Extent::FULL,
     };
-    let tables = if args.running {
+    let parent = args.scratch.unwrap_or_else(std::env::temp_dir);
+    let chart = args.chart.as_deref();
+    let tables = if let Some(events) = args.history {
+        let past = if args.smoke { Past::SMOKE } else { Past::of(events, args.history_accounts) };
+        let found = history::run(past, &parent).await?;
+        chart.map_or(Ok(()), |chart| chart::history(chart, &found.parts))?;
+        found.tables
+    } else if args.running {
         let clients = stage::connect(&session.global).await?;
         let connect = |endpoint: String| {
             let global = crate::cli::Global { endpoint, ..session.global.clone() };
             async move { stage::connect(&global).await }
         };
-        measure(extent, clients, connect, None, None).await?
+        measure(extent, clients, connect, None, (None, chart)).await?
     } else {
-        let parent = args.scratch.unwrap_or_else(std::env::temp_dir);
-        let database = Database::start(&parent).await?;
-        let outcome = measure_own(extent, &database).await;
+        let database = Database::start(&parent, "scenes").await?;
+        let outcome = measure_own(extent, &database, chart).await;
         database.remove().await?;
         outcome?
     };
     session.output.show_all(&tables)
 }
 
-async fn measure_own(extent: Extent, database: &Database) -> Result<Vec<Table>, CliError> {
+async fn measure_own(
+    extent: Extent,
+    database: &Database,
+    chart: Option<&Path>,
+) -> Result<Vec<Table>, CliError> {
     let server = Server::start(database).await?;
-    let fdatasync = limits::fdatasync(database.directory())?;
+    let fdatasync = Some(limits::fdatasync(database.directory())?);
     let limits = Limits::connect(&database.options()).await?;
     let clients = server.connect(None).await?;
     let client = clients.first().ok_or_else(results::nothing)?.clone();
@@ -147,7 +181,7 @@ async fn measure_own(extent: Extent, database: &Database) -> Result<Vec<Table>, 
         let server = &server;
         async move { server.connect(Some(&endpoint)).await }
     };
-    let mut tables = measure(extent, clients, connect, Some(limits), Some(fdatasync)).await?;
+    let mut tables = measure(extent, clients, connect, Some(limits), (fdatasync, chart)).await?;
     tables.push(machine(&client, &server, fdatasync).await?);
     drop(client);
     server.stop().await?;
@@ -160,7 +194,7 @@ async fn measure<Connecting>(
     clients: Arc<[Client]>,
     connect: impl Fn(String) -> Connecting,
     mut limits: Option<Limits>,
-    fdatasync: Option<Duration>,
+    (fdatasync, chart): (Option<Duration>, Option<&Path>),
 ) -> Result<Vec<Table>, CliError>
 where
     Connecting: Future<Output = Result<Arc<[Client]>, CliError>>,
@@ -181,7 +215,8 @@ where
             let bare = Gateway::new(&bare, &population, accounts);
             // An account's first request waits for the database; those measured are not its first.
             gateway.touch().await?;
-            for in_flight in IN_FLIGHT {
+            let between = chart.filter(|_| accounts == CHARTED).map_or(&[][..], |_| &BETWEEN);
+            for in_flight in IN_FLIGHT.into_iter().chain(between.iter().copied()) {
                 calls(extent, &gateway, &bare, (in_flight, accounts), &mut results).await?;
                 bar.inc(1);
             }
@@ -193,6 +228,11 @@ where
         }
     }
     bar.finish_and_clear();
+    if let Some(chart) = chart {
+        let mut loads = [&IN_FLIGHT[..], &BETWEEN].concat();
+        loads.sort_unstable();
+        chart::load(chart, &results, &loads, CHARTED)?;
+    }
     Ok(vec![Targets::judge(&results, fdatasync).table(), results.table()])
 }
 
@@ -255,7 +295,11 @@ async fn written(
 }
 
 /// What it ran on, and whether the books are right after it.
-async fn machine(client: &Client, server: &Server, fdatasync: Duration) -> Result<Table, CliError> {
+async fn machine(
+    client: &Client,
+    server: &Server,
+    fdatasync: Option<Duration>,
+) -> Result<Table, CliError> {
     let verified =
         client.ledger().verify_ledger(VerifyLedgerRequest::default()).await?.into_inner();
     let findings = verified.checks.iter().flat_map(|check| {
@@ -267,7 +311,7 @@ async fn machine(client: &Client, server: &Server, fdatasync: Duration) -> Resul
         vec![
             ("version", text(env!("CARGO_PKG_VERSION"))),
             ("cores", Value::Count(cores() as u64)),
-            ("fdatasync_us", count(fdatasync.as_micros())),
+            ("fdatasync_us", fdatasync.map_or(Value::Nothing, |sync| count(sync.as_micros()))),
             ("server_ready_after_ms", count(server.ready_after.as_millis())),
             ("server_peak_memory_kib", server.peak_memory().map_or(Value::Nothing, Value::Count)),
             ("books_are_right", Value::Flag(verified.clean)),

@@ -28,7 +28,7 @@ pub(super) enum Scene {
 }
 
 impl Scene {
-    const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::EchoAuthorize => "echo of Authorize",
             Self::EchoRecord => "echo of RecordUsage",
@@ -174,11 +174,17 @@ pub(super) struct Targets {
     table: Table,
 }
 
+impl Default for Targets {
+    fn default() -> Self {
+        let columns = ["target", "accounts", "measured", "at_least", "at_most", "met"];
+        Self { table: Table::list("targets", &columns) }
+    }
+}
+
 impl Targets {
     /// Judges every ratio whose two sides were measured.
     pub(super) fn judge(results: &Results, fdatasync: Option<Duration>) -> Self {
-        let columns = ["target", "accounts", "measured", "at_least", "at_most", "met"];
-        let mut targets = Self { table: Table::list("targets", &columns) };
+        let mut targets = Self::default();
         let rate =
             |scene, in_flight, accounts| results.per_second(Case { scene, in_flight, accounts });
         let latency = |scene, in_flight, accounts, quantile| {
@@ -237,7 +243,8 @@ impl Targets {
         targets
     }
 
-    fn at_least(
+    /// Judges one ratio by the least that it should be.
+    pub(super) fn at_least(
         &mut self,
         name: &str,
         accounts: usize,
@@ -248,7 +255,8 @@ impl Targets {
         self.push(name, accounts, one, other, (bound, ""), |ratio, bound| ratio >= bound);
     }
 
-    fn at_most(
+    /// Judges one ratio by the most that it should be.
+    pub(super) fn at_most(
         &mut self,
         name: &str,
         accounts: usize,

@@ -43,9 +43,9 @@ pub(super) struct Database {
 
 impl Database {
     /// Starts one with the settings of a real server.
-    pub(super) async fn start(parent: &Path) -> Result<Self, CliError> {
+    pub(super) async fn start(parent: &Path, name: &str) -> Result<Self, CliError> {
         let program = std::env::current_exe()?;
-        let directory = parent.join(format!("tollgate-bench-{}", std::process::id()));
+        let directory = parent.join(format!("tollgate-bench-{}-{name}", std::process::id()));
         let options = EmbeddedOptions::new(&directory, program);
         let cluster = EmbeddedCluster::start(options).await.map_err(failed)?;
         Ok(Self { cluster, directory })
