@@ -68,9 +68,11 @@ pub(super) fn load(
     area.fill(&WHITE).map_err(failed)?;
     let (above, below) = area.split_vertically(PANEL);
     let title = format!("Calls a second, {accounts} accounts");
-    panel(&above, &title, "calls in flight", &lines(&|case| results.per_second(case)))?;
+    let rates = lines(&|case| results.per_second(case));
+    panel(&above, &title, SeriesLabelPosition::LowerRight, &rates)?;
     let title = "99th percentile of the latency, in microseconds";
-    panel(&below, title, "calls in flight", &lines(&|case| results.latency(case, 0.99)))?;
+    let latencies = lines(&|case| results.latency(case, 0.99));
+    panel(&below, title, SeriesLabelPosition::UpperLeft, &latencies)?;
     area.present().map_err(failed)
 }
 
@@ -85,12 +87,17 @@ pub(super) fn history(path: &Path, parts: &[Part]) -> Result<(), CliError> {
     let area = SVGBackend::new(path, (WIDTH, PANEL)).into_drawing_area();
     area.fill(&WHITE).map_err(failed)?;
     let title = "Nanoseconds for each event posted";
-    linear_panel(&area, title, "events in the database", &lines)?;
+    linear_panel(&area, title, &lines)?;
     area.present().map_err(failed)
 }
 
 /// Both axes by powers.
-fn panel(area: &Area<'_>, title: &str, along: &str, lines: &[Line]) -> Result<(), CliError> {
+fn panel(
+    area: &Area<'_>,
+    title: &str,
+    legend: SeriesLabelPosition,
+    lines: &[Line],
+) -> Result<(), CliError> {
     let (left, right) = extent(lines, |point| point.0);
     let (least, most) = extent(lines, |point| point.1);
     let chart = ChartBuilder::on(area)
@@ -100,14 +107,14 @@ fn panel(area: &Area<'_>, title: &str, along: &str, lines: &[Line]) -> Result<()
         .y_label_area_size(80)
         .build_cartesian_2d(
             (float(left)..float(right)).log_scale(),
-            (float(least / 2)..float(most * 2)).log_scale(),
+            (float((least / 2).max(1))..float(most * 2)).log_scale(),
         )
         .map_err(failed)?;
-    draw(chart, along, lines)
+    draw(chart, "calls in flight", legend, lines)
 }
 
 /// Both axes from nothing.
-fn linear_panel(area: &Area<'_>, title: &str, along: &str, lines: &[Line]) -> Result<(), CliError> {
+fn linear_panel(area: &Area<'_>, title: &str, lines: &[Line]) -> Result<(), CliError> {
     let (_, right) = extent(lines, |point| point.0);
     let (_, most) = extent(lines, |point| point.1);
     let chart = ChartBuilder::on(area)
@@ -117,12 +124,13 @@ fn linear_panel(area: &Area<'_>, title: &str, along: &str, lines: &[Line]) -> Re
         .y_label_area_size(80)
         .build_cartesian_2d(0.0..float(right), 0.0..float(most + most / 5))
         .map_err(failed)?;
-    draw(chart, along, lines)
+    draw(chart, "events in the database", SeriesLabelPosition::LowerRight, lines)
 }
 
 fn draw<'area, 'path: 'area, X, Y>(
     mut chart: ChartContext<'area, SVGBackend<'path>, Cartesian2d<X, Y>>,
     along: &str,
+    legend: SeriesLabelPosition,
     lines: &[Line],
 ) -> Result<(), CliError>
 where
@@ -151,7 +159,7 @@ where
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::LowerRight)
+        .position(legend)
         .background_style(WHITE)
         .border_style(BLACK)
         .draw()
@@ -161,7 +169,7 @@ where
 /// The least and the most of all points on one axis.
 fn extent(lines: &[Line], axis: impl Fn(&(u64, u64)) -> u64) -> (u64, u64) {
     let values = || lines.iter().flat_map(|line| &line.points).map(&axis);
-    (values().min().unwrap_or(0).max(2), values().max().unwrap_or(0).max(2))
+    (values().min().unwrap_or(0).max(1), values().max().unwrap_or(0).max(1))
 }
 
 /// Exact for what a chart can show.
