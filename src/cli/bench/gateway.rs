@@ -42,6 +42,10 @@ const BATCH: usize = 500;
 /// Calls with [`BATCH`] usages on their way.
 const BATCHES_IN_FLIGHT: usize = 4;
 
+/// Accounts that are touched before their usage is recorded, and calls on their way meanwhile.
+const TOUCHED_AT_A_TIME: usize = 10_000;
+const LANES: usize = 64;
+
 /// A gateway with its connections.
 #[derive(Debug, Clone)]
 pub(super) struct Gateway {
@@ -97,6 +101,17 @@ impl Gateway {
         let accounts = self.population.count().min(self.active) as u64;
         let touched = self.authorize_stream(4 * accounts).await?.1;
         self.record_stream(touched).await?;
+        Ok(())
+    }
+
+    /// A few requests of nearly every active account, one after the other and never many of them
+    /// outstanding: that so many accounts wake up at once is not what is measured.
+    pub(super) async fn touch_all(&self) -> Result<(), CliError> {
+        let accounts = self.population.count().min(self.active) as u64;
+        for _ in (0..4 * accounts).step_by(TOUCHED_AT_A_TIME) {
+            let (_, tokens) = self.authorize(LANES, TOUCHED_AT_A_TIME as u64).await?;
+            self.record_stream(tokens).await?;
+        }
         Ok(())
     }
 

@@ -169,7 +169,7 @@ async fn compare_and_read(
     let mut targets = Targets::default();
     let accounts = usize::try_from(past.accounts).unwrap_or(usize::MAX);
     // Every key, so that all are in memory that fit there.
-    grown.gateway(accounts).touch().await?;
+    grown.gateway(accounts).touch_all().await?;
     let memory = grown.server.peak_memory();
     targets.at_most("MiB resident once every key was used", accounts, memory, Some(1_024), "300");
     let ready = u64::try_from(grown.server.ready_after.as_millis()).ok();

@@ -76,6 +76,7 @@ impl Population {
     pub(super) fn api_key(&self, number: u64, active: usize) -> Result<&str, CliError> {
         /// Knuth's multiplicative hash.
         const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
+        let number = number.wrapping_add(u64::from(self.run()) << 24);
         let spread = usize::try_from(number.wrapping_mul(SPREAD) >> 32).unwrap_or(0);
         let place = spread.checked_rem(active.min(self.count())).unwrap_or(0);
         Ok(&self.customer(place)?.api_key)
