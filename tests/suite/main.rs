@@ -13,6 +13,7 @@
 mod abuse;
 mod accounts;
 mod architecture;
+mod audit;
 mod authorization;
 mod bad_input;
 mod bench;
