@@ -35,10 +35,10 @@ pub(super) struct ListArgs {
     /// Of this subject; `tollgate` is the server itself
     #[arg(long, value_name = "NAME", default_value = "")]
     actor: String,
-    /// Of this RPC, such as TopUp
+    /// Of this RPC, by its name or its path
     #[arg(long, value_name = "RPC", default_value = "")]
     rpc: String,
-    /// With this result: OK, or a code of gRPC such as PERMISSION_DENIED
+    /// With this result: OK, or the code of a refusal as gRPC spells it
     #[arg(long, value_name = "CODE", default_value = "")]
     result: String,
     #[command(flatten)]

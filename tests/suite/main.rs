@@ -29,6 +29,7 @@ mod embedded;
 mod expiry;
 mod harness;
 mod identity;
+mod isolation;
 mod journals;
 mod key_limits;
 mod keys;
