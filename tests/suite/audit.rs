@@ -121,7 +121,7 @@ async fn every_changing_rpc_of_the_contract_leaves_exactly_one_entry_with_its_ch
     };
     let (made, row) = twice!(probe, "CreateAccount", client.accounts(), create_account, request);
     let made = made.account.unwrap();
-    assert_eq!(account_of(&row), [made.account_id.clone()]);
+    assert_eq!(account_of(&row), [&*made.account_id]);
     let request = UpdateAccountRequest {
         account: "acme".to_owned(),
         display_name: "Acme, renamed".to_owned(),
@@ -158,7 +158,7 @@ async fn every_changing_rpc_of_the_contract_leaves_exactly_one_entry_with_its_ch
         ..Default::default()
     };
     let (issued, row) = twice!(probe, "IssueKey", client.keys(), issue_key, request);
-    assert_eq!(account_of(&row), [made.account_id.clone()]);
+    assert_eq!(account_of(&row), [&*made.account_id]);
     let key_id = issued.key.unwrap().key_id;
     let request = UpdateKeyRequest {
         key_id: key_id.clone(),
@@ -182,7 +182,7 @@ async fn every_changing_rpc_of_the_contract_leaves_exactly_one_entry_with_its_ch
     let request: Value = row.get("request");
     assert_eq!(request["reason"], "[secret] was in a log");
     let request = RevokeLeakedKeysRequest {
-        key_hashes: vec![vec![7; 32].into()],
+        key_hashes: vec![vec![7; 32]],
         reason: reason.clone(),
         idempotency_key: key("leaked"),
     };
@@ -301,7 +301,7 @@ async fn every_changing_rpc_of_the_contract_leaves_exactly_one_entry_with_its_ch
         ..Default::default()
     };
     let (_, row) = twice!(probe, "AllocatePayment", client.billing(), allocate_payment, request);
-    assert_eq!(account_of(&row), [kunde.account.clone()], "though neither message names it");
+    assert_eq!(account_of(&row), [&*kunde.account], "though neither message names it");
     let request = ReversePaymentRequest {
         payment_id: payment,
         external_reference: "returned".to_owned(),
