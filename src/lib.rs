@@ -5,6 +5,7 @@
 
 pub mod accounts;
 pub mod api;
+pub mod audit;
 pub mod authorization;
 pub mod billing;
 pub mod catalog;

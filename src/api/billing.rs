@@ -6,6 +6,7 @@ use sqlx::PgPool;
 use tonic::{Request, Response, Status};
 
 use super::{
+    audit::attempt,
     billing_convert::{
         details, frozen_details, invoice, period_name, read_kind, read_optional_period, read_period,
     },
@@ -78,7 +79,7 @@ impl BillingService for BillingApi {
             }
         };
         let progress = self.closing.step(period, most).await.map_err(refused)?;
-        Ok(Response::new(proto::ClosePeriodResponse {
+        let response = proto::ClosePeriodResponse {
             period: period_name(progress.period),
             issue_date: progress.issue_date.to_string(),
             finished: progress.finished,
@@ -87,7 +88,13 @@ impl BillingService for BillingApi {
             remaining: progress.remaining,
             passed_over: progress.passed_over.iter().map(passed_over).collect(),
             stalled: progress.stalled,
-        }))
+        };
+        // Each account was closed in a transaction of its own; the entry tells of the step.
+        let mut transaction = self.pool.begin().await.map_err(failed)?;
+        let recorded = attempt::record(&mut transaction, &response).await.map_err(failed)?;
+        transaction.commit().await.map_err(failed)?;
+        recorded.committed();
+        Ok(Response::new(response))
     }
 
     async fn issue_final_invoice(
@@ -298,6 +305,10 @@ impl BillingService for BillingApi {
     ) -> Result<Response<proto::GetTaxSummaryResponse>, Status> {
         report::tax_summary(&self.reports, request.get_ref()).await.map(Response::new)
     }
+}
+
+fn failed(error: sqlx::Error) -> Status {
+    refused(BillingError::from(error))
 }
 
 fn passed_over(one: &PassedOver) -> proto::PassedOverAccount {

@@ -24,11 +24,15 @@ use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 use uuid::Uuid;
 
-use super::status::{refused, to_status};
+use super::{
+    audit::attempt::{Attempt, Within},
+    status::{refused, to_status},
+};
 use crate::{
+    audit::attempts::Attempts,
     identity::{
         Access, Gate, IdentityError,
-        permissions::{OPEN_SERVICES, permission_for},
+        permissions::{OPEN_SERVICES, Permission, permission_for},
     },
     problem::{Problem, ProblemKind},
     tasks::panic_message,
@@ -70,13 +74,25 @@ pub struct CallLayer {
     gate: Arc<Gate>,
     metrics: CallMetrics,
     endings: Endings,
+    attempts: Attempts,
 }
 
 impl CallLayer {
-    /// A layer that lets in whom `gate` admits.
+    /// A layer that lets in whom `gate` admits, and notes what becomes of changes.
     #[must_use]
-    pub const fn new(gate: Arc<Gate>, metrics: CallMetrics, endings: Endings) -> Self {
-        Self { gate, metrics, endings }
+    pub const fn new(
+        gate: Arc<Gate>,
+        metrics: CallMetrics,
+        endings: Endings,
+        attempts: Attempts,
+    ) -> Self {
+        Self { gate, metrics, endings, attempts }
+    }
+
+    /// What the audit trail is to know of a call, if it is one of a change.
+    fn attempt(&self, request: &Request<Body>, served: &Arc<ServedCall>) -> Arc<Attempt> {
+        let authorization = sole_authorization(request.headers()).ok().flatten();
+        Attempt::begin(served, self.gate.whose(authorization), request.extensions())
     }
 
     fn admit(&self, request: &Request<Body>) -> Result<Access, Status> {
@@ -118,10 +134,14 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let request_id = request_id(request.headers());
-        let rpc = known_rpc(request.uri().path());
+        let permission = permission_for(request.uri().path());
+        let rpc = known_rpc(permission, request.uri().path());
         let call = Call::begin(ServedCall { request_id, rpc }, self.shared.metrics.clone());
         let _serving = serving(&call.served);
 
+        let attempt = permission
+            .is_some_and(|permission| permission.audited)
+            .then(|| self.shared.attempt(&request, &call.served));
         let state = match self.shared.admit(&request) {
             Err(refusal) => State::Refused(Some(refusal.into_http())),
             Ok(access) => {
@@ -129,11 +149,18 @@ where
                     request.extensions_mut().insert(caller);
                 }
                 request.extensions_mut().insert(Arc::clone(&call.served));
-                State::Running(Box::pin(self.inner.call(request)))
+                match &attempt {
+                    None => State::Running(Box::pin(self.inner.call(request))),
+                    Some(attempt) => {
+                        let request = request.map(|body| attempt.listen(body));
+                        State::Audited(Box::pin(attempt.scope(self.inner.call(request))))
+                    }
+                }
             }
         };
         let ending = self.shared.endings.of(rpc).clone();
-        CallFuture { state, call: Some(call), ending }
+        let audit = attempt.map(|attempt| (attempt, self.shared.attempts.clone()));
+        CallFuture { state, call: Some(call), ending, audit }
     }
 }
 
@@ -143,12 +170,24 @@ pub struct CallFuture<F> {
     state: State<F>,
     call: Option<Call>,
     ending: CancellationToken,
+    audit: Option<(Arc<Attempt>, Attempts)>,
 }
 
 #[derive(Debug)]
 enum State<F> {
     Refused(Option<Response<Body>>),
     Running(Pin<Box<F>>),
+    Audited(Pin<Box<Within<F>>>),
+}
+
+impl<F: Future> State<F> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<F::Output>> {
+        match self {
+            Self::Refused(_) => Poll::Ready(None),
+            Self::Running(future) => future.as_mut().poll(context).map(Some),
+            Self::Audited(future) => future.as_mut().poll(context).map(Some),
+        }
+    }
 }
 
 impl<F> Future for CallFuture<F>
@@ -162,13 +201,12 @@ where
         let _serving = this.call.as_ref().map(|call| serving(&call.served));
         let mut response = match &mut this.state {
             State::Refused(response) => response.take().unwrap_or_default(),
-            State::Running(future) => {
-                match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
-                    Ok(Poll::Pending) => return Poll::Pending,
-                    Ok(Poll::Ready(Ok(response))) => response,
-                    Err(panic) => panicked(&*panic).into_http(),
-                }
-            }
+            running => match catch_unwind(AssertUnwindSafe(|| running.poll(context))) {
+                Ok(Poll::Pending) => return Poll::Pending,
+                Ok(Poll::Ready(Some(Ok(response)))) => response,
+                Ok(Poll::Ready(None)) => Response::default(),
+                Err(panic) => panicked(&*panic).into_http(),
+            },
         };
         let Some(mut call) = this.call.take() else {
             return Poll::Ready(Ok(response));
@@ -181,6 +219,9 @@ where
         }
         // A refusal has its status in the headers and no body.
         if let Some(code) = code_in(response.headers()) {
+            if let Some((attempt, attempts)) = this.audit.take().filter(|_| code != Code::Ok) {
+                attempt.failed(&attempts, response.headers(), code_name(code));
+            }
             call.end(code);
             return Poll::Ready(Ok(response));
         }
@@ -358,8 +399,8 @@ fn sole_authorization(headers: &HeaderMap) -> Result<Option<&str>, IdentityError
     first.map(|value| value.to_str().map_err(|_| IdentityError::NotBearer)).transpose()
 }
 
-fn known_rpc(path: &str) -> &'static str {
-    permission_for(path)
+fn known_rpc(permission: Option<Permission>, path: &str) -> &'static str {
+    permission
         .map(|permission| permission.rpc)
         .or_else(|| OPEN_SERVICES.into_iter().find(|service| path.starts_with(service)))
         .unwrap_or(OTHER_RPC)

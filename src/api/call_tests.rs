@@ -23,7 +23,8 @@ fn layer() -> CallLayer {
     let endings = Endings { closing: CancellationToken::new(), cut: CancellationToken::new() };
     let keys = KeyRing::new(vec![TrustedKey::of_secret(&secret())]);
     let gate = Gate::new(keys, Arc::default(), |service| service.contains("health"));
-    CallLayer::new(Arc::new(gate), crate::telemetry::metrics::Metrics::new().calls, endings)
+    let metrics = crate::telemetry::metrics::Metrics::new().calls;
+    CallLayer::new(Arc::new(gate), metrics, endings, crate::audit::attempts::channel().0)
 }
 
 fn request(path: &str) -> Request<Body> {

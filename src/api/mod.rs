@@ -2,6 +2,7 @@
 
 pub mod account;
 mod account_convert;
+pub mod audit;
 pub mod authorization;
 pub mod billing;
 mod billing_convert;

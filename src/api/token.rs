@@ -6,6 +6,7 @@ use sqlx::PgPool;
 use tonic::{Request, Response, Status};
 
 use super::{
+    audit::attempt,
     caller::caller,
     convert::{self, next_page_token, page, timestamp},
     status::refused,
@@ -72,11 +73,14 @@ impl TokenService for TokenApi {
             .map_err(failed)?;
         let change = Change::Token(Fingerprint::of(token_id));
         accounts::store::announce(&mut transaction, &change).await.map_err(failed)?;
+        let response = proto::RevokeTokenResponse { token: Some(message(stored)) };
+        let recorded = attempt::record(&mut transaction, &response).await.map_err(failed)?;
         transaction.commit().await.map_err(failed)?;
+        recorded.committed();
 
         self.revoked.add(Fingerprint::of(token_id));
         self.authorizer.everywhere(REVOKED).await.map_err(refused)?;
-        Ok(Response::new(proto::RevokeTokenResponse { token: Some(message(stored)) }))
+        Ok(Response::new(response))
     }
 
     async fn list_revoked_tokens(

@@ -18,6 +18,7 @@ use crate::{
     config::{OPERATOR_TOKEN_FILE, default_data_dir},
     proto::{
         GetAccountRequest, account_service_client::AccountServiceClient,
+        audit_service_client::AuditServiceClient,
         authorization_service_client::AuthorizationServiceClient,
         billing_service_client::BillingServiceClient, budget_service_client::BudgetServiceClient,
         catalog_service_client::CatalogServiceClient, credit_service_client::CreditServiceClient,
@@ -71,6 +72,8 @@ macro_rules! services {
 services! {
     /// Customers and their contracts.
     accounts: AccountServiceClient;
+    /// Who changed what.
+    audit: AuditServiceClient;
     /// The hot path.
     authorization: AuthorizationServiceClient;
     /// From usage to invoices.

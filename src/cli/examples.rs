@@ -81,3 +81,8 @@ pub(super) const TOKEN: &str = "\
 Examples:
   tollgate token mint --role gateway --subject edge-1 --ttl 90d
   tollgate token revoke --id 019ad2f0-7c1e-7bb0-9a55-3f5b0c2d9e11 --reason 'found in a log'";
+
+pub(super) const AUDIT: &str = "\
+Examples:
+  tollgate audit list --account acme --from 7d
+  tollgate audit list --rpc UpdateAccount --output json";

@@ -20,6 +20,7 @@ use crate::{
 
 mod account;
 mod args;
+mod audit;
 mod authorization;
 mod balance;
 mod bench;
@@ -143,6 +144,9 @@ enum Command {
     /// Callers' tokens
     #[command(subcommand, after_help = examples::TOKEN)]
     Token(token::TokenCommand),
+    /// Who changed what
+    #[command(subcommand, after_help = examples::AUDIT)]
+    Audit(audit::AuditCommand),
     /// Show what it does, against a running server
     Demo(demo::DemoArgs),
     /// Send a recorded request trace through the gate, and prove the books afterwards
@@ -252,6 +256,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Seller(command) => client(seller::run(command, session)),
         Command::Ledger(command) => client(ledger::run(command, session)),
         Command::Token(command) => client(token::run(command, session)),
+        Command::Audit(command) => client(audit::run(command, session)),
         Command::Demo(args) => client(demo::run(args, session)),
         Command::Replay(args) => client(replay::run(*args, session)),
         Command::Bench(args) => client(bench::run(*args, session)),

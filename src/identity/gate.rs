@@ -56,7 +56,7 @@ pub struct Gate {
 /// A token that was found good.
 #[derive(Debug)]
 struct Remembered {
-    token: VerifiedToken,
+    token: Arc<VerifiedToken>,
     /// Of the keys that it was verified with.
     generation: u64,
 }
@@ -105,6 +105,14 @@ impl Gate {
         }))
     }
 
+    /// Whose token this is, for what is written of a call besides: whether or not it was let in, but
+    /// only of a token that is believed.
+    #[must_use]
+    pub fn whose(&self, authorization: Option<&str>) -> Option<Arc<VerifiedToken>> {
+        let remembered = self.verified(bearer(authorization).ok()?).ok()?;
+        Some(Arc::clone(&remembered.token))
+    }
+
     fn verified(&self, token: &str) -> Result<Arc<Remembered>, IdentityError> {
         let generation = self.generation.load(Ordering::Acquire);
         let remembered = self.verified.pin();
@@ -116,7 +124,7 @@ impl Gate {
             return Ok(Arc::clone(known));
         }
         let verified = self.keys.load().verify(token)?;
-        let fresh = Arc::new(Remembered { token: verified, generation });
+        let fresh = Arc::new(Remembered { token: Arc::new(verified), generation });
         if remembered.len() >= REMEMBERED_TOKENS {
             remembered.clear();
         }
@@ -236,7 +244,7 @@ mod tests {
         let token = header(&[Role::Gateway], None).split_off("Bearer ".len());
         let mut old = ring(&["s"]).verify(&token).unwrap();
         old.expires_at = clock::now() - chrono::Duration::seconds(10);
-        let old = Arc::new(Remembered { token: old, generation: 0 });
+        let old = Arc::new(Remembered { token: Arc::new(old), generation: 0 });
         gate.verified.pin().insert(token.clone().into(), old);
         let outcome = gate.admit(RECORD, Some(&format!("Bearer {token}")));
         assert_eq!(outcome, Err(IdentityError::Expired));

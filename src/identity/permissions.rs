@@ -25,6 +25,7 @@ pub const TABLE: &[(&str, &[Role])] = &[
     ("/tollgate.v1.AccountService/SuspendAccount", &[Operator]),
     ("/tollgate.v1.AccountService/ResumeAccount", &[Operator]),
     ("/tollgate.v1.AccountService/CloseAccount", &[Operator]),
+    ("/tollgate.v1.AuditService/ListAuditEntries", &[Finance, Auditor]),
     ("/tollgate.v1.AuthorizationService/Authorize", &[Gateway]),
     ("/tollgate.v1.AuthorizationService/AuthorizeStream", &[Gateway]),
     ("/tollgate.v1.AuthorizationService/ExtendAuthorization", &[Gateway]),
@@ -104,6 +105,30 @@ pub struct Permission {
     pub rpc: &'static str,
     /// Who may call it.
     pub roles: Roles,
+    /// Whether it is in the audit trail: see [`is_audited`].
+    pub audited: bool,
+}
+
+/// How the names of RPCs begin that change nothing (the standard methods of the API guidelines,
+/// <https://google.aip.dev/130>, and our reports).
+const READS: [&str; 7] = ["Get", "List", "Preview", "Summarize", "Export", "Estimate", "Verify"];
+/// What the gateway does for each request. The books and the usage events are its record.
+const METERING: [&str; 7] = [
+    "/tollgate.v1.AuthorizationService/Authorize",
+    "/tollgate.v1.AuthorizationService/AuthorizeStream",
+    "/tollgate.v1.AuthorizationService/ExtendAuthorization",
+    "/tollgate.v1.AuthorizationService/CancelAuthorization",
+    "/tollgate.v1.UsageService/RecordUsage",
+    "/tollgate.v1.UsageService/RecordUsageBatch",
+    "/tollgate.v1.UsageService/RecordUsageStream",
+];
+
+/// Whether an RPC of the contract is a change by a person or a tool, each of which the audit trail
+/// has: every one that is neither a read by its name nor metering, so that a new one is not forgotten.
+#[must_use]
+pub fn is_audited(rpc: &str) -> bool {
+    let method = rpc.rsplit('/').next().unwrap_or_default();
+    !METERING.contains(&rpc) && !READS.iter().any(|read| method.starts_with(read))
 }
 
 /// The table's line for a path.
@@ -112,7 +137,10 @@ pub fn permission_for(path: &str) -> Option<Permission> {
     static BY_PATH: LazyLock<HashMap<&str, Permission>> = LazyLock::new(|| {
         TABLE
             .iter()
-            .map(|(rpc, roles)| (*rpc, Permission { rpc, roles: Roles::of(roles) }))
+            .map(|(rpc, roles)| {
+                let audited = is_audited(rpc);
+                (*rpc, Permission { rpc, roles: Roles::of(roles), audited })
+            })
             .collect()
     });
     BY_PATH.get(path).copied()
@@ -189,6 +217,18 @@ mod tests {
                 let roles = Roles::of(roles);
                 assert!(!roles.has(Auditor) && !roles.has(Tenant), "{rpc} is open to {roles}");
             }
+        }
+    }
+
+    #[test]
+    fn whatever_an_auditor_may_call_is_a_read_and_the_gateways_own_calls_are_not_audited() {
+        for (rpc, roles) in TABLE {
+            let roles = Roles::of(roles);
+            assert!(!(roles.has(Auditor) && is_audited(rpc)), "{rpc} is taken for a change");
+            assert!(!(roles == Roles::of(&[Gateway]) && is_audited(rpc)), "{rpc} is audited");
+        }
+        for rpc in METERING {
+            assert!(permission_for(rpc).is_some(), "{rpc} is gone");
         }
     }
 

@@ -47,6 +47,8 @@ pub struct VerifiedToken {
     pub account: Option<AccountId>,
     /// When it ends, before leeway.
     pub expires_at: DateTime<Utc>,
+    /// Its `jti`.
+    pub token_id: Option<Arc<str>>,
     /// Of its `jti`; a token without one cannot be revoked.
     pub fingerprint: Option<Fingerprint>,
 }
@@ -119,6 +121,7 @@ impl TryFrom<ReadClaims> for VerifiedToken {
             roles,
             account: claims.account,
             expires_at,
+            token_id: claims.jti.map(Into::into),
             fingerprint,
         })
     }

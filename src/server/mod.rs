@@ -34,6 +34,7 @@ use self::{
 pub use self::{error::ServerError, tls::TlsError};
 use crate::{
     api::call::{CallLayer, Endings},
+    audit,
     config::{Config, DatabaseChoice},
     database::{
         embedded::{self, EmbeddedCluster},
@@ -162,10 +163,13 @@ pub async fn start(config: Config) -> Result<RunningServer, ServerError> {
         metrics::serve(listener, &parts);
     }
     let cut = CancellationToken::new();
+    let (attempts, attempt_writer) = audit::attempts::channel();
+    attempt_writer.keep(pool.clone(), &parts.tasks);
     let layer = CallLayer::new(
         Arc::clone(&gate),
         parts.metrics.calls.clone(),
         Endings { closing: parts.tasks.closing(), cut: cut.clone() },
+        attempts,
     );
     callers::keep_keys(callers.sources, gate, &parts.tasks);
     if let Some(tls) = &tls {

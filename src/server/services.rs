@@ -9,7 +9,7 @@ use tonic_reflection::server::Builder as Reflection;
 use super::{Parts, ServerError, domain::Domain};
 use crate::{
     api::{
-        account::AccountApi, authorization::AuthorizationApi, billing::BillingApi,
+        account::AccountApi, audit::AuditApi, authorization::AuthorizationApi, billing::BillingApi,
         budget::BudgetApi, catalog::CatalogApi, credit::CreditApi, key::KeyApi, ledger::LedgerApi,
         seller::SellerApi, token::TokenApi, usage::UsageApi,
     },
@@ -17,6 +17,7 @@ use crate::{
     metering::intake::Intake,
     proto::{
         self, account_service_server::AccountServiceServer,
+        audit_service_server::AuditServiceServer,
         authorization_service_server::AuthorizationServiceServer,
         billing_service_server::BillingServiceServer, budget_service_server::BudgetServiceServer,
         credit_service_server::CreditServiceServer, key_service_server::KeyServiceServer,
@@ -63,6 +64,7 @@ pub(super) async fn routes(
         domain.closing.clone(),
         Arc::clone(&domain.authorizer),
     );
+    let audit = AuditApi::new(reports.clone(), Arc::clone(directory));
     let seller = SellerApi::new(pool.clone(), reports.clone());
 
     let tokens = TokenApi::new(
@@ -93,6 +95,7 @@ pub(super) async fn routes(
         .add_service(health)
         .add_service(AuthorizationServiceServer::new(authorization))
         .add_service(AccountServiceServer::new(accounts))
+        .add_service(AuditServiceServer::new(audit))
         .add_service(BillingServiceServer::new(billing))
         .add_service(BudgetServiceServer::new(budgets))
         .add_service(KeyServiceServer::new(keys))

@@ -5,5 +5,5 @@
 
 pub mod logs;
 pub mod metrics;
-mod scrub;
+pub mod scrub;
 pub mod served;

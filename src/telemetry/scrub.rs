@@ -4,7 +4,10 @@
 //! Struck out are API keys (`ga_sk_…`, `ga_pro_…`), JSON Web Tokens (`eyJ…`) and the password of a
 //! URL (`scheme://user:password@host`).
 
-use std::io::{self, Write};
+use std::{
+    borrow::Cow,
+    io::{self, Write},
+};
 
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -42,6 +45,15 @@ impl<W: Write> Write for ScrubbingWriter<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.0.flush()
+    }
+}
+
+/// A text without its secrets, for whatever else is kept that a caller wrote.
+#[must_use]
+pub fn text(text: &str) -> Cow<'_, str> {
+    match scrub(text.as_bytes()) {
+        None => Cow::Borrowed(text),
+        Some(clean) => Cow::Owned(String::from_utf8_lossy(&clean).into_owned()),
     }
 }
 

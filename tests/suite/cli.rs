@@ -201,6 +201,23 @@ async fn a_token_that_is_revoked_is_listed_and_let_in_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_audit_trail_is_short_for_people_and_whole_for_programs() {
+    let server = TestServer::start().await;
+    let shell = Shell::of(&server);
+    shell.run(&["account", "create", "acme"]).await.succeeded();
+    let listed =
+        shell.json(&["audit", "list", "--account", "acme", "--rpc", "CreateAccount"]).await;
+    assert_eq!(listed[0]["rpc"], "/tollgate.v1.AccountService/CreateAccount");
+    assert_eq!(listed[0]["result"], "OK");
+    assert_eq!(listed[0]["request"]["handle"], "acme");
+    let changes = listed[0]["changes"].as_array().unwrap();
+    assert!(changes.iter().any(|change| change["after"]["handle"] == "acme"), "{changes:?}");
+    let shown = shell.run(&["audit", "list", "--from", "1h"]).await.succeeded();
+    assert!(shown.contains("CreateAccount") && shown.contains("handle=acme"), "{shown}");
+    assert!(!shown.contains("display_name"), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn keys_found_in_a_file_are_dead_at_once_and_are_not_sent() {
     let server = TestServer::start().await;
     let shell = Shell::of(&server);

@@ -13,6 +13,7 @@
 mod abuse;
 mod accounts;
 mod architecture;
+mod audit;
 mod authorization;
 mod bad_input;
 mod bench;
@@ -28,6 +29,7 @@ mod embedded;
 mod expiry;
 mod harness;
 mod identity;
+mod isolation;
 mod journals;
 mod key_limits;
 mod keys;

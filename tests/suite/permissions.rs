@@ -23,7 +23,7 @@ const BEGIN: &str = "<!-- permissions: written by tests/suite/permissions.rs -->
 const END: &str = "<!-- end of permissions -->\n";
 
 /// Every RPC of the contract, as `(service, method)`.
-fn contract() -> Vec<(String, String)> {
+pub(crate) fn contract() -> Vec<(String, String)> {
     let descriptors = FileDescriptorSet::decode(proto::FILE_DESCRIPTOR_SET).unwrap();
     let mut rpcs = Vec::new();
     for file in &descriptors.file {
@@ -45,7 +45,7 @@ fn allowed(path: &str) -> Roles {
 }
 
 /// What an RPC of any kind answers to one empty message.
-async fn ask(server: &TestServer, path: &str, token: &str) -> Result<(), Status> {
+pub(crate) async fn ask(server: &TestServer, path: &str, token: &str) -> Result<(), Status> {
     let mut grpc = Grpc::new(server.channel().await);
     grpc.ready().await.unwrap();
     let mut request = Request::new(tokio_stream::once(()));

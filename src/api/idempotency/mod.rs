@@ -24,6 +24,7 @@ use sha2::{Digest as _, Sha256};
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use thiserror::Error;
 
+use super::audit::attempt;
 use crate::{
     database::failure::{DatabaseFailure, RETRY_AFTER},
     problem::{Problem, ProblemKind},
@@ -163,7 +164,8 @@ impl Turn {
         &mut self.transaction
     }
 
-    /// Stores the answer under the key and commits it with the effect. A secret must not be in it:
+    /// Stores the answer under the key, writes the call's entry in the audit trail, and commits both
+    /// with the effect. A secret must not be in it:
     /// hand over the answer without it.
     ///
     /// # Errors
@@ -173,7 +175,9 @@ impl Turn {
         if let Some((rpc, key)) = &self.taken {
             store::answer(&mut self.transaction, rpc, key, &response.encode_to_vec()).await?;
         }
+        let recorded = attempt::record(&mut self.transaction, response).await?;
         self.transaction.commit().await?;
+        recorded.committed();
         Ok(())
     }
 }

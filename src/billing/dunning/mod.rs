@@ -11,10 +11,12 @@ mod store;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, Utc};
+use serde_json::json;
 use sqlx::{FromRow, PgConnection, PgPool};
 
 use crate::{
     accounts::{self, account::AccountStatus},
+    audit,
     billing::error::BillingError,
     ids::{AccountId, CauseId},
     ledger::store::{lock, today},
@@ -138,6 +140,9 @@ impl Dunning {
         let reason = format!("{OVERDUE}{number} is {days} days past due");
         accounts::set_status(&mut transaction, account, AccountStatus::Suspended, &reason).await?;
         store::note(&mut transaction, &worst, "suspension").await?;
+        let told = json!({ "reason": reason });
+        let entry = audit::Entry::of_server("overdue invoices", Some(account), told);
+        audit::store::insert(&mut transaction, entry).await?;
         transaction.commit().await?;
         tracing::warn!(%account, reason, "an account was suspended");
         Ok(true)

@@ -24,6 +24,8 @@ pub enum Value {
     Flag(bool),
     /// Several texts.
     List(Vec<String>),
+    /// Whatever else a program may look into.
+    Json(Json),
     /// Not set.
     Nothing,
 }
@@ -90,6 +92,7 @@ impl Value {
             Self::Moment(time) => time.format("%Y-%m-%d %H:%M:%SZ").to_string(),
             Self::Flag(flag) => if *flag { "yes" } else { "no" }.to_owned(),
             Self::List(texts) => plain(&texts.join(", ")),
+            Self::Json(json) => plain(&json.to_string()),
             Self::Nothing => String::new(),
         }
     }
@@ -106,6 +109,7 @@ impl Value {
             Self::Moment(time) => json!(time.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
             Self::Flag(flag) => json!(flag),
             Self::List(texts) => json!(texts),
+            Self::Json(json) => json.clone(),
             Self::Nothing => Json::Null,
         }
     }
@@ -115,6 +119,7 @@ impl Value {
         match self {
             Self::Text(text) => defused(text),
             Self::List(texts) => defused(&texts.join(" ")),
+            Self::Json(json) => defused(&json.to_string()),
             Self::Count(count) => count.to_string(),
             Self::Number(number) => number.to_string(),
             Self::Decimal(decimal) => number_or_defused(decimal),

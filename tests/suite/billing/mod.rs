@@ -30,13 +30,13 @@ use uuid::Uuid;
 use crate::harness::world::{self, MODEL, World, usage};
 
 /// A customer with a key.
-struct Customer {
-    account: String,
-    key_id: String,
+pub(crate) struct Customer {
+    pub(crate) account: String,
+    pub(crate) key_id: String,
 }
 
 /// The first day of the month that lies so many months back; 1 is the last that can be closed.
-fn month(back: u32) -> NaiveDate {
+pub(crate) fn month(back: u32) -> NaiveDate {
     let now = Utc::now();
     let this = now.date_naive().with_day(1).unwrap();
     let last = this.checked_sub_months(Months::new(1)).unwrap();
@@ -45,12 +45,12 @@ fn month(back: u32) -> NaiveDate {
     newest.checked_sub_months(Months::new(back)).unwrap()
 }
 
-fn name(month: NaiveDate) -> String {
+pub(crate) fn name(month: NaiveDate) -> String {
     month.format("%Y-%m").to_string()
 }
 
 /// Noon of a day of the month.
-fn noon(month: NaiveDate, day: u32) -> DateTime<Utc> {
+pub(crate) fn noon(month: NaiveDate, day: u32) -> DateTime<Utc> {
     month.with_day(day).unwrap().and_hms_opt(12, 0, 0).unwrap().and_utc()
 }
 
@@ -61,7 +61,7 @@ fn id_at(moment: DateTime<Utc>) -> Uuid {
     Uuid::from_u128(first_id_at(moment).as_u128() | version | random)
 }
 
-fn a_seller() -> Seller {
+pub(crate) fn a_seller() -> Seller {
     Seller {
         legal_name: "Gateway GmbH".to_owned(),
         address: Some(tollgate::proto::Address {
@@ -75,12 +75,17 @@ fn a_seller() -> Seller {
     }
 }
 
-async fn set_seller(client: &Client) {
+pub(crate) async fn set_seller(client: &Client) {
     let request = SetSellerRequest { seller: Some(a_seller()), idempotency_key: String::new() };
     client.seller().set_seller(request).await.unwrap();
 }
 
-async fn set_tax_rate(client: &Client, jurisdiction: &str, percent: &str, due_on_payment: bool) {
+pub(crate) async fn set_tax_rate(
+    client: &Client,
+    jurisdiction: &str,
+    percent: &str,
+    due_on_payment: bool,
+) {
     let tax_rate = TaxRate {
         jurisdiction: jurisdiction.to_owned(),
         effective_from: "2020-01-01".to_owned(),
@@ -93,7 +98,7 @@ async fn set_tax_rate(client: &Client, jurisdiction: &str, percent: &str, due_on
 }
 
 /// A customer in Germany, taxed at 19%.
-fn german(contract: Contract) -> Contract {
+pub(crate) fn german(contract: Contract) -> Contract {
     Contract {
         legal_name: "Kunde AG".to_owned(),
         address: Some(tollgate::proto::Address {
@@ -106,7 +111,7 @@ fn german(contract: Contract) -> Contract {
 }
 
 /// Invoiced, up to 10,000 USD.
-fn net_30() -> Contract {
+pub(crate) fn net_30() -> Contract {
     Contract {
         payment_terms: PaymentTerms::Net30.into(),
         credit_limit: world::usd("10000"),
@@ -114,14 +119,14 @@ fn net_30() -> Contract {
     }
 }
 
-async fn customer(client: &Client, handle: &str, contract: Contract) -> Customer {
+pub(crate) async fn customer(client: &Client, handle: &str, contract: Contract) -> Customer {
     let account = world::create(client, handle, contract).await;
     let (key, _) = world::issue(client, handle, Tier::Standard, KeyLimits::default()).await;
     Customer { account, key_id: key.key_id }
 }
 
 /// Records work of so many tokens that was done then, at 10 USD per million.
-async fn work(
+pub(crate) async fn work(
     client: &Client,
     customer: &Customer,
     done: DateTime<Utc>,
@@ -161,12 +166,12 @@ async fn try_close(client: &Client, period: NaiveDate) -> Result<ClosePeriodResp
     }
 }
 
-async fn close(client: &Client, period: NaiveDate) -> ClosePeriodResponse {
+pub(crate) async fn close(client: &Client, period: NaiveDate) -> ClosePeriodResponse {
     try_close(client, period).await.unwrap()
 }
 
 /// An account's documents, oldest first.
-async fn documents(client: &Client, account: &str) -> Vec<Invoice> {
+pub(crate) async fn documents(client: &Client, account: &str) -> Vec<Invoice> {
     let request = ListInvoicesRequest { account: account.to_owned(), ..Default::default() };
     let mut listed = client.billing().list_invoices(request).await.unwrap().into_inner().invoices;
     listed.reverse();
@@ -188,7 +193,7 @@ fn dec(text: &str) -> Decimal {
 }
 
 /// A world with a seller.
-async fn world() -> World {
+pub(crate) async fn world() -> World {
     let world = World::start().await;
     set_seller(&world.client).await;
     world

@@ -5,11 +5,13 @@ mod store;
 use std::time::{Duration, Instant};
 
 use chrono::NaiveDate;
+use serde_json::json;
 use sqlx::{Connection as _, PgConnection};
 use tokio::time::timeout;
 
 use super::{Closing, closes_from, last_over};
 use crate::{
+    audit,
     billing::{
         error::BillingError,
         seller::{Seller, store as sellers},
@@ -48,6 +50,8 @@ pub struct Progress {
     pub accounts: i64,
     /// Documents that were frozen.
     pub documents: i64,
+    /// Accounts that this step closed.
+    pub closed: i64,
     /// Accounts that are left.
     pub remaining: i64,
     /// Accounts that this step could not close, and passed over.
@@ -117,7 +121,7 @@ impl Closing {
         today: NaiveDate,
     ) -> Result<Progress, BillingError> {
         let mut run = store::begin_run(session, period, today).await?;
-        let (begun, mut left) = (Instant::now(), most);
+        let (begun, mut left, before) = (Instant::now(), most, run.accounts);
         let (mut passed_over, mut stalled) = (Vec::new(), false);
         while !run.finished && !stalled && left > 0 && begun.elapsed() < STEP_TIME {
             let mut page = store::open_accounts(session, period, run.after, left.min(PAGE)).await?;
@@ -151,6 +155,7 @@ impl Closing {
             finished: run.finished,
             accounts: run.accounts,
             documents: run.documents,
+            closed: run.accounts.saturating_sub(before),
             remaining,
             passed_over,
             stalled,
@@ -221,6 +226,21 @@ impl Closing {
         });
     }
 
+    /// A step that nobody asked for, in the audit trail where it closed something.
+    async fn step_by_itself(&self, period: NaiveDate) -> Result<Progress, BillingError> {
+        let progress = self.step(period, ACCOUNTS_PER_STEP).await?;
+        if progress.closed > 0 {
+            let told = json!({
+                "period": period.to_string(),
+                "closed": progress.closed,
+                "finished": progress.finished,
+            });
+            let entry = audit::Entry::of_server("closing of months", None, told);
+            audit::store::insert(&mut *self.pool.acquire().await?, entry).await?;
+        }
+        Ok(progress)
+    }
+
     async fn look_after(&self) {
         let over = match store::now_of(&self.pool).await {
             Ok(now) => last_over(now),
@@ -228,7 +248,7 @@ impl Closing {
         };
         let begun = Instant::now();
         loop {
-            match self.step(over, ACCOUNTS_PER_STEP).await {
+            match self.step_by_itself(over).await {
                 Ok(Progress { finished: true, accounts, documents, .. }) => {
                     let seconds = begun.elapsed().as_secs();
                     tracing::info!(period = %over, accounts, documents, seconds, "month closed");
