@@ -501,7 +501,7 @@ const APPEND_ONLY_GUARDS: SqlCheck = check!(
                           promotional_withdrawals,refunds,chargebacks,price_versions,
                           price_tiers,seller_versions,tax_rates,billing_documents,
                           closed_periods,payment_returns,credit_notes,write_offs,
-                          settlements,dunning_events}'::regclass[]) AS oid
+                          settlements,dunning_events,seals}'::regclass[]) AS oid
             UNION ALL
             SELECT inhrelid, inhrelid::regclass::text
             FROM pg_inherits
