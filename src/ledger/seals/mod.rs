@@ -96,12 +96,12 @@ async fn next_window(
         let count = store::count(connection, window, rows.saturating_add(1)).await?;
         if count > rows && slice > SLICES.0 {
             // What is looked at is what is there, not what the slice would allow.
-            let there = (until - begins).as_seconds_f64().min(slice);
-            slice = (there / 2.0).max(SLICES.0);
+            let there = (until - begins).to_std().unwrap_or_default().min(span);
+            slice = (there / 2).as_secs_f64().max(SLICES.0);
             continue;
         }
         if count < rows / 4 && until < settled {
-            slice = (slice * 2.0).min(SLICES.1);
+            slice = span.saturating_mul(2).as_secs_f64().min(SLICES.1);
         }
         return Ok((window, slice));
     }
