@@ -1,5 +1,5 @@
 //! `LedgerService`: translates, checks the caller, calls `ledger::report`, `ledger::journal` and
-//! `ledger::verify`.
+//! `ledger::verify` and `ledger::seals`.
 
 use std::{pin::Pin, sync::Arc};
 
@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     accounts::directory::Directory,
+    clock,
     database::reports::ReportPool,
     identity::Role,
     ids::AccountId,
@@ -22,6 +23,7 @@ use crate::{
         chart::LedgerCode,
         journal::{Journal, JournalFilter, JournalFormat},
         report::{self, PostedTransfer, TransferFilter},
+        seals::heads::{self, ChainHead, HeadsExport, MAX_HEADS},
         verify::{Check, Verifier},
     },
     proto::{self, ledger_service_server::LedgerService},
@@ -61,6 +63,7 @@ impl LedgerApi {
 }
 
 type Piece = Result<proto::ExportJournalResponse, Status>;
+type HeadsPiece = Result<proto::ExportChainHeadsResponse, Status>;
 
 #[tonic::async_trait]
 impl LedgerService for LedgerApi {
@@ -96,6 +99,35 @@ impl LedgerService for LedgerApi {
             Ok(piece.map(|data| (proto::ExportJournalResponse { data }, journal)))
         });
         Ok(Response::new(Box::pin(pieces)))
+    }
+
+    type ExportChainHeadsStream = Pin<Box<dyn Stream<Item = HeadsPiece> + Send>>;
+
+    async fn export_chain_heads(
+        &self,
+        _: Request<proto::ExportChainHeadsRequest>,
+    ) -> Result<Response<Self::ExportChainHeadsStream>, Status> {
+        let export = HeadsExport::open(&self.reports, clock::now()).await.map_err(refused)?;
+        let pieces = stream::try_unfold(export, |mut export| async move {
+            let piece = export.piece().await.map_err(refused)?;
+            Ok(piece.map(|text| (proto::ExportChainHeadsResponse { text }, export)))
+        });
+        Ok(Response::new(Box::pin(pieces)))
+    }
+
+    async fn check_chain_heads(
+        &self,
+        request: Request<proto::CheckChainHeadsRequest>,
+    ) -> Result<Response<proto::CheckChainHeadsResponse>, Status> {
+        let heads = request.into_inner().heads;
+        if heads.len() > MAX_HEADS {
+            let problem = format!("has {} heads; give {MAX_HEADS} at most", heads.len());
+            return Err(refused(BadField::new("heads", "TOO_MANY_HEADS", problem)));
+        }
+        let heads: Vec<_> =
+            heads.into_iter().enumerate().map(read_head).collect::<Result<_, _>>()?;
+        let findings = heads::missing(&self.reports, &heads).await.map_err(refused)?;
+        Ok(Response::new(proto::CheckChainHeadsResponse { findings }))
     }
 
     async fn list_transfers(
@@ -169,6 +201,15 @@ impl LedgerService for LedgerApi {
         let checks = verification.checks.into_iter().map(check).collect();
         Ok(Response::new(proto::VerifyLedgerResponse { clean, checks }))
     }
+}
+
+fn read_head((at, head): (usize, proto::ChainHead)) -> Result<ChainHead, Status> {
+    let proto::ChainHead { account_id, block, entries, hash } = head;
+    let account = account_id.parse().map_err(|_| {
+        let problem = format!("{account_id:?} is no id; give what an export of heads has there");
+        refused(BadField::new(format!("heads[{at}].account_id"), "INVALID_ID", problem))
+    })?;
+    Ok(ChainHead { account, block, entries, hash })
 }
 
 /// The first day of a month such as `2026-10`; `None` where none is named.

@@ -75,6 +75,8 @@ pub const TABLE: &[(&str, &[Role])] = &[
     ("/tollgate.v1.LedgerService/GetTrialBalance", &[Finance, Auditor]),
     ("/tollgate.v1.LedgerService/ExportJournal", &[Finance, Auditor]),
     ("/tollgate.v1.LedgerService/VerifyLedger", &[Finance, Auditor]),
+    ("/tollgate.v1.LedgerService/ExportChainHeads", &[Finance, Auditor]),
+    ("/tollgate.v1.LedgerService/CheckChainHeads", &[Finance, Auditor]),
     ("/tollgate.v1.SellerService/SetSeller", &[Finance]),
     ("/tollgate.v1.SellerService/GetSeller", STAFF),
     ("/tollgate.v1.SellerService/SetTaxRate", &[Finance]),

@@ -12,6 +12,7 @@ use crate::{
     catalog::book::PriceBook,
     clock,
     database::pool,
+    ledger::seals,
     metering::{
         recorder::{Recorder, RecorderOptions},
         rollups,
@@ -50,6 +51,8 @@ impl Domain {
         let recorder = recorder(parts, &authorizer).await?;
         let one = pool::single(parts.pool.connect_options().as_ref().clone(), "usage rollups");
         rollups::keep(one, parts.metrics.metering.clone(), &parts.tasks);
+        let one = pool::single(parts.pool.connect_options().as_ref().clone(), "seals");
+        seals::keep(one, parts.metrics.metering.clone(), &parts.tasks);
         let closing = Closing::new(parts.pool.clone(), Arc::clone(&book));
         if parts.closes_months {
             closing.clone().keep(&parts.tasks);

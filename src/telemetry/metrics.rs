@@ -99,6 +99,8 @@ pub struct MeteringMetrics {
     pub batch_seconds: Histogram,
     /// Seconds since the moment up to which usage is rolled up.
     pub rollup_lag: Gauge<f64, AtomicU64>,
+    /// Seconds since the moment up to which the books are sealed.
+    pub seal_lag: Gauge<f64, AtomicU64>,
 }
 
 /// The connection to Postgres.
@@ -129,6 +131,7 @@ impl Metrics {
                 batch_size: Histogram::new(buckets(BATCH_BUCKETS)),
                 batch_seconds: latency_histogram(),
                 rollup_lag: Gauge::default(),
+                seal_lag: Gauge::default(),
             },
             database: DatabaseMetrics::default(),
         };
@@ -239,6 +242,12 @@ impl Metrics {
             "Time since the moment up to which usage is in the daily sums",
             Unit::Seconds,
             metering.rollup_lag.clone(),
+        );
+        registry.register_with_unit(
+            "ledger_seal_lag",
+            "Time since the moment up to which the books are sealed",
+            Unit::Seconds,
+            metering.seal_lag.clone(),
         );
 
         let database = &self.database;

@@ -9,6 +9,7 @@ use tollgate::{
         error::LedgerError,
         report::{TransferFilter, list_transfers, trial_balance},
         reversal::{Reversal, ReversalOrder, reverse_usage},
+        seals,
         split::Sources,
         verify::{Verification, Verifier},
     },
@@ -18,7 +19,7 @@ use tollgate::{
 };
 use uuid::Uuid;
 
-use crate::harness::books::{Books, Terms, amount, visa};
+use crate::harness::books::{Books, Terms, amount, seal, visa};
 
 async fn reverse(books: &Books, account: AccountId, event: Uuid) -> Result<Reversal, LedgerError> {
     let order = ReversalOrder {
@@ -456,10 +457,11 @@ async fn books_that_are_being_written_verify_clean_at_any_moment() {
     }
     let mut verified = 0;
     while !writers.is_empty() {
-        // The daily sums, too, with the least margin there can be.
+        // The daily sums and the seals, too, with the least margin there can be.
         let bounds = Bounds { margin: Duration::ZERO, events: 7 };
         for _ in 0..5 {
             rollups::step(&books.pool, bounds).await.unwrap();
+            seals::turn(&books.pool, 7).await.unwrap();
         }
         let verification = verify(&books).await;
         assert_eq!(findings(&verification), [""; 0]);
@@ -476,7 +478,7 @@ async fn books_that_are_being_written_verify_clean_at_any_moment() {
              SELECT account_id, budget_id, '2026-11-23' FROM budget",
         )
         .await;
-    books.roll_up().await;
+    seal(&books.pool).await;
     assert!(verified > 1, "the writers were done before they could be watched");
     let verification = verify(&books).await;
     assert_eq!(findings(&verification), [""; 0]);

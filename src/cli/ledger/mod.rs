@@ -1,6 +1,9 @@
 //! `tollgate ledger`: the books, and the proof that they are right.
 
 mod export;
+mod heads;
+
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
@@ -27,12 +30,14 @@ Examples:
   tollgate ledger trial-balance
   tollgate ledger trial-balance acme";
 const VERIFY_EXAMPLES: &str = "\
-Recomputes balances, event sums, charges and leases from scratch. Exits with 1 when anything does
-not agree.
+Recomputes balances, event sums, charges, leases and chains of hashes from scratch. With --heads,
+an export of `tollgate ledger heads` must still be in today's chains. Exits with 1 when anything
+does not agree.
 
 Examples:
   tollgate ledger verify
-  tollgate ledger verify acme --output json";
+  tollgate ledger verify acme --output json
+  tollgate ledger verify --heads heads-2026-10.txt";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum LedgerCommand {
@@ -53,7 +58,13 @@ pub(super) enum LedgerCommand {
     Verify {
         /// Only of this account (handle or id) [default: all]
         account: Option<String>,
+        /// An earlier export of `tollgate ledger heads` to compare with
+        #[arg(long, value_name = "FILE")]
+        heads: Option<PathBuf>,
     },
+    /// Write the last hash of every account's chain, to be kept elsewhere
+    #[command(after_help = heads::EXAMPLES)]
+    Heads,
 }
 
 #[derive(Debug, Args)]
@@ -81,9 +92,18 @@ pub(super) async fn run(command: LedgerCommand, session: &Session) -> Result<(),
             session.output.show_all(&trial_balance(balance))
         }
         LedgerCommand::Export(args) => export::export(&mut ledger, args).await,
-        LedgerCommand::Verify { account } => {
+        LedgerCommand::Heads => heads::export(&mut ledger).await,
+        LedgerCommand::Verify { account, heads } => {
+            let compared = match heads {
+                Some(file) => Some(heads::compare(&mut ledger, &file).await?),
+                None => None,
+            };
             let request = VerifyLedgerRequest { account: account.unwrap_or_default() };
-            let verified = ledger.verify_ledger(request).await?.into_inner();
+            let mut verified = ledger.verify_ledger(request).await?.into_inner();
+            if let Some(check) = compared {
+                verified.clean &= check.violations == 0;
+                verified.checks.push(check);
+            }
             let is_clean = verified.clean;
             session.output.show_all(&verification(verified))?;
             if is_clean {

@@ -10,6 +10,7 @@
 mod charges;
 mod checks;
 mod documents;
+mod seals;
 mod service_level;
 mod store;
 
@@ -102,6 +103,8 @@ impl Verifier {
         checks.push(documents::verify(&mut snapshot, account, &prices).await?);
         time.bound(&mut snapshot).await?;
         checks.push(service_level::verify(&mut snapshot, account).await?);
+        time.bound(&mut snapshot).await?;
+        checks.push(seals::verify(&mut snapshot, account, &time).await?);
         Ok(Verification { checks })
     }
 }

@@ -10,6 +10,7 @@ mod reports;
 mod seller;
 mod settlement;
 mod sla_credit;
+mod tampering;
 mod year;
 
 use chrono::{DateTime, Datelike as _, Months, NaiveDate, Utc};

@@ -11,6 +11,7 @@ use tollgate::{
         chart::PaymentMethod,
         credits::{self, PromotionalChange, TopUp, ToppedUp},
         error::LedgerError,
+        seals,
         store::{self, Funds},
     },
     metering::rollups::{self, Bounds},
@@ -197,6 +198,23 @@ pub(crate) async fn roll_up(pool: &PgPool) {
         }
         if !step.behind {
             // Transactions of other tests, in other databases, may hold it up for a moment.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+/// Seals all that is recorded by now, in turns of a few rows.
+pub(crate) async fn seal(pool: &PgPool) {
+    let now: DateTime<Utc> =
+        sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(pool).await.unwrap();
+    roll_up(pool).await;
+    loop {
+        let turn = seals::turn(pool, 7).await.unwrap();
+        if turn.sealed_before.is_some_and(|before| before >= now) {
+            return;
+        }
+        if !turn.behind {
+            // The server of the same test may be at it.
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

@@ -500,8 +500,8 @@ const APPEND_ONLY_GUARDS: SqlCheck = check!(
             FROM unnest('{transfers,usage_events,usage_reversals,payments,promotional_grants,
                           promotional_withdrawals,refunds,chargebacks,price_versions,
                           price_tiers,seller_versions,tax_rates,billing_documents,
-                          closed_periods,payment_returns,credit_notes,write_offs,
-                          settlements,dunning_events}'::regclass[]) AS oid
+                          closed_periods,payment_returns,credit_notes,write_offs,audit_entries,
+                          settlements,dunning_events,seals}'::regclass[]) AS oid
             UNION ALL
             SELECT inhrelid, inhrelid::regclass::text
             FROM pg_inherits
