@@ -113,7 +113,8 @@ pub struct Permission {
 
 /// How the names of RPCs begin that change nothing (the standard methods of the API guidelines,
 /// <https://google.aip.dev/130>, and our reports).
-const READS: [&str; 7] = ["Get", "List", "Preview", "Summarize", "Export", "Estimate", "Verify"];
+const READS: [&str; 8] =
+    ["Check", "Get", "List", "Preview", "Summarize", "Export", "Estimate", "Verify"];
 /// What the gateway does for each request. The books and the usage events are its record.
 const METERING: [&str; 7] = [
     "/tollgate.v1.AuthorizationService/Authorize",
