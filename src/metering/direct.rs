@@ -34,6 +34,12 @@ impl DirectWriter {
         Ok(())
     }
 
+    /// Whether what a server does with events in the background, rollups and seals, has more than the
+    /// last minute before it.
+    pub(crate) async fn is_behind(&mut self) -> Result<bool, sqlx::Error> {
+        store::is_behind(&mut self.connection).await
+    }
+
     /// Which model a price is of.
     pub(crate) async fn model_of(&mut self, price: PriceVersionId) -> Result<ModelId, sqlx::Error> {
         store::model_of(&mut self.connection, price).await

@@ -157,6 +157,8 @@ async fn grow(past: Past, database: &Database, side: &Side) -> Result<Vec<Part>,
         bar.inc(1);
     }
     bar.finish_and_clear();
+    // What is measured afterwards is what history costs, not what its making left to do.
+    limits.catch_up().await?;
     Ok(parts)
 }
 

@@ -36,6 +36,8 @@ use crate::{
 const BATCH: usize = 500;
 /// Accounts of one batch of a history.
 const NEIGHBOURS: usize = 100;
+/// How often is looked whether a server has caught up.
+const LOOK: Duration = Duration::from_millis(500);
 /// How often the disk is asked.
 const SYNCS: usize = 201;
 
@@ -144,6 +146,15 @@ impl Limits {
 }
 
 impl Limits {
+    /// Waits until a server has done all that it does with events in the background.
+    pub(super) async fn catch_up(&mut self) -> Result<(), CliError> {
+        let Some(writer) = self.writers.first_mut() else { return Ok(()) };
+        while writer.is_behind().await.map_err(failed)? {
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
     /// Posts so many events between two moments, in their order. A tenth is of the largest account,
     /// which is the first; the others take turns, in each batch [`NEIGHBOURS`] of them.
     pub(super) async fn fill(
