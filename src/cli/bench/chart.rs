@@ -103,6 +103,7 @@ fn panel(
     let chart = ChartBuilder::on(area)
         .caption(title, ("sans-serif", 18))
         .margin(10)
+        .margin_right(40)
         .x_label_area_size(40)
         .y_label_area_size(80)
         .build_cartesian_2d(
@@ -120,6 +121,7 @@ fn linear_panel(area: &Area<'_>, title: &str, lines: &[Line]) -> Result<(), CliE
     let chart = ChartBuilder::on(area)
         .caption(title, ("sans-serif", 18))
         .margin(10)
+        .margin_right(40)
         .x_label_area_size(40)
         .y_label_area_size(80)
         .build_cartesian_2d(0.0..float(right), 0.0..float(most + most / 5))
