@@ -90,10 +90,8 @@ impl BillingService for BillingApi {
             stalled: progress.stalled,
         };
         // Each account was closed in a transaction of its own; the entry tells of the step.
-        let mut transaction = self.pool.begin().await.map_err(failed)?;
-        let recorded = attempt::record(&mut transaction, &response).await.map_err(failed)?;
-        transaction.commit().await.map_err(failed)?;
-        recorded.committed();
+        let transaction = self.pool.begin().await.map_err(failed)?;
+        attempt::commit(transaction, &response).await.map_err(failed)?;
         Ok(Response::new(response))
     }
 

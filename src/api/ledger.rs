@@ -1,4 +1,4 @@
-//! `LedgerService`: translates, checks the caller, calls `ledger::report`, `ledger::journal` and
+//! `LedgerService`: translates, checks the caller, calls `ledger::report`, `ledger::journal`,
 //! `ledger::verify` and `ledger::seals`.
 
 use std::{pin::Pin, sync::Arc};

@@ -74,9 +74,7 @@ impl TokenService for TokenApi {
         let change = Change::Token(Fingerprint::of(token_id));
         accounts::store::announce(&mut transaction, &change).await.map_err(failed)?;
         let response = proto::RevokeTokenResponse { token: Some(message(stored)) };
-        let recorded = attempt::record(&mut transaction, &response).await.map_err(failed)?;
-        transaction.commit().await.map_err(failed)?;
-        recorded.committed();
+        attempt::commit(transaction, &response).await.map_err(failed)?;
 
         self.revoked.add(Fingerprint::of(token_id));
         self.authorizer.everywhere(REVOKED).await.map_err(refused)?;

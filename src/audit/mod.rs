@@ -25,7 +25,7 @@ const TEXT_LENGTH: usize = 300;
 
 /// What is written of a change or of an attempt at one. Its texts are scrubbed when it is stored: no
 /// API key, token or password is ever in the table.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, sqlx::FromRow)]
 pub struct Entry {
     /// The token's subject; empty where no token was believed.
     pub actor: String,
@@ -43,7 +43,8 @@ pub struct Entry {
     pub target: String,
     /// The accounts that are known to be concerned; those of changed rows are added.
     pub account_ids: Vec<AccountId>,
-    /// The handle that the request gives for an account, which is looked up.
+    /// The handle that the request gives for an account, which is looked up and not kept.
+    #[sqlx(skip)]
     pub handle: String,
     /// The caller's idempotency key.
     pub idempotency_key: String,
@@ -123,36 +124,11 @@ pub struct Recorded {
     pub audit_entry: i64,
     /// When it was written.
     pub recorded_at: DateTime<Utc>,
-    /// See [`Entry`], as all that follow.
-    pub actor: String,
-    /// The token's `jti`.
-    pub token_id: String,
-    /// The token's roles.
-    pub roles: Vec<String>,
-    /// From where.
-    pub peer: String,
-    /// The call's id.
-    pub request_id: String,
-    /// The RPC's path.
-    pub rpc: String,
-    /// What the request names.
-    pub target: String,
-    /// All accounts that it concerns.
-    pub account_ids: Vec<AccountId>,
-    /// The caller's idempotency key.
-    pub idempotency_key: String,
-    /// The gRPC code.
-    pub code: String,
-    /// The reason of a refusal.
-    pub reason: String,
-    /// The request.
-    pub request: Option<Value>,
-    /// The answer.
-    pub answer: Option<Value>,
+    /// What was written.
+    #[sqlx(flatten)]
+    pub entry: Entry,
     /// The rows that changed, before and after.
     pub changes: Value,
-    /// How many more there were.
-    pub suppressed: i64,
 }
 
 /// Which rows are wanted; what is not said does not matter.

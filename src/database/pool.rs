@@ -11,6 +11,7 @@ use sqlx::{
 use thiserror::Error;
 
 use super::migrate::MigrationError;
+use crate::tasks::Tasks;
 
 /// The oldest major version that Tollgate runs on.
 pub const OLDEST_POSTGRES: u32 = 15;
@@ -89,6 +90,28 @@ pub fn single(options: PgConnectOptions, purpose: &str) -> PgPool {
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .idle_timeout(IDLE_TIMEOUT)
         .connect_lazy_with(session(options, purpose))
+}
+
+/// Does one round after the other until the server stops, each after the pause that the one before it
+/// answered, and closes the pool then. A round may be cut short: what it does is one transaction.
+pub fn in_rounds<Round>(
+    tasks: &Tasks,
+    name: &'static str,
+    pool: PgPool,
+    round: impl Fn(PgPool) -> Round + Send + Sync + 'static,
+) where
+    Round: Future<Output = Duration> + Send,
+{
+    let stopping = tasks.stopping();
+    tasks.spawn(name, async move {
+        let keeping = async {
+            loop {
+                tokio::time::sleep(round(pool.clone()).await).await;
+            }
+        };
+        stopping.run_until_cancelled(keeping).await;
+        pool.close().await;
+    });
 }
 
 /// One session, within a bounded time.

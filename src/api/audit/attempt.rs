@@ -1,8 +1,7 @@
 //! A call that the audit trail has, from the door to its entry.
 //!
 //! `api::call` begins an [`Attempt`] for each call of an audited RPC and runs the handler within it.
-//! What commits the change writes the entry in the same transaction: [`record`], then [`Recorded::committed`]
-//! once that is durable. A call that ends otherwise is noted by the layer: [`Attempt::failed`]. A
+//! What commits the change writes the entry in the same transaction: [`commit`]. A call that ends otherwise is noted by the layer: [`Attempt::failed`]. A
 //! repeated call, which changes nothing and gets the first one's answer, leaves no entry of its own.
 
 use std::{
@@ -19,7 +18,7 @@ use http::{Extensions, HeaderMap};
 use http_body::{Frame, SizeHint};
 use prost::Message;
 use serde_json::{Value, json};
-use sqlx::PgConnection;
+use sqlx::{Postgres, Transaction};
 use tonic::{Status, body::Body, transport::server::TcpConnectInfo};
 use tonic_types::StatusExt as _;
 
@@ -165,36 +164,25 @@ impl Attempt {
     }
 }
 
-/// Writes the entry of the call that runs here, in the transaction of its change. Outside of an audited
-/// call there is none to write.
+/// Writes the entry of the call that runs here and commits it together with the call's change. Outside
+/// of an audited call there is no entry.
 ///
 /// # Errors
-/// Failures of the database; the change must not be committed then.
-pub(in crate::api) async fn record(
-    connection: &mut PgConnection,
+/// Failures of the database; neither has happened then, unless the connection broke during the commit.
+pub(in crate::api) async fn commit(
+    mut transaction: Transaction<'_, Postgres>,
     answer: &impl Message,
-) -> sqlx::Result<Recorded> {
-    let Ok(attempt) = ATTEMPT.try_with(Arc::clone) else { return Ok(Recorded(None)) };
+) -> sqlx::Result<()> {
+    let Ok(attempt) = ATTEMPT.try_with(Arc::clone) else { return transaction.commit().await };
     let heard = {
         let heard = attempt.heard.lock().unwrap_or_else(PoisonError::into_inner);
         heard.clone()
     };
     let entry = attempt.entry(&heard, Some(&answer.encode_to_vec()));
-    store::insert(connection, Entry { code: OK.to_owned(), ..entry }).await?;
-    Ok(Recorded(Some(attempt)))
-}
-
-/// An entry that is written and not yet committed.
-#[must_use]
-pub(in crate::api) struct Recorded(Option<Arc<Attempt>>);
-
-impl Recorded {
-    /// The change is durable, and its entry with it.
-    pub(in crate::api) fn committed(self) {
-        if let Some(attempt) = self.0 {
-            attempt.committed.store(true, Ordering::Release);
-        }
-    }
+    store::insert(&mut transaction, Entry { code: OK.to_owned(), ..entry }).await?;
+    transaction.commit().await?;
+    attempt.committed.store(true, Ordering::Release);
+    Ok(())
 }
 
 fn name(role: Role) -> String {

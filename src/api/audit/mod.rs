@@ -74,24 +74,25 @@ impl AuditService for AuditApi {
 }
 
 fn message(row: Recorded) -> proto::AuditEntry {
+    let Recorded { audit_entry, recorded_at, entry, changes } = row;
     let json = |value: Option<Value>| value.map(|value| value.to_string()).unwrap_or_default();
     proto::AuditEntry {
-        number: row.audit_entry,
-        recorded_at: Some(timestamp(row.recorded_at)),
-        actor: row.actor,
-        token_id: row.token_id,
-        roles: row.roles,
-        peer: row.peer,
-        request_id: row.request_id,
-        rpc: row.rpc,
-        target: row.target,
-        account_ids: row.account_ids.iter().map(ToString::to_string).collect(),
-        idempotency_key: row.idempotency_key,
-        result: row.code,
-        reason: row.reason,
-        request_json: json(row.request),
-        answer_json: json(row.answer),
-        changes_json: row.changes.to_string(),
-        suppressed: row.suppressed,
+        number: audit_entry,
+        recorded_at: Some(timestamp(recorded_at)),
+        actor: entry.actor,
+        token_id: entry.token_id,
+        roles: entry.roles,
+        peer: entry.peer,
+        request_id: entry.request_id,
+        rpc: entry.rpc,
+        target: entry.target,
+        account_ids: entry.account_ids.iter().map(ToString::to_string).collect(),
+        idempotency_key: entry.idempotency_key,
+        result: entry.code,
+        reason: entry.reason,
+        request_json: json(entry.request),
+        answer_json: json(entry.answer),
+        changes_json: changes.to_string(),
+        suppressed: entry.suppressed,
     }
 }

@@ -165,8 +165,7 @@ impl Turn {
     }
 
     /// Stores the answer under the key, writes the call's entry in the audit trail, and commits both
-    /// with the effect. A secret must not be in it:
-    /// hand over the answer without it.
+    /// with the effect. A secret must not be in it: hand over the answer without it.
     ///
     /// # Errors
     /// When the database failed; then nothing has happened, unless the connection broke during the
@@ -175,9 +174,6 @@ impl Turn {
         if let Some((rpc, key)) = &self.taken {
             store::answer(&mut self.transaction, rpc, key, &response.encode_to_vec()).await?;
         }
-        let recorded = attempt::record(&mut self.transaction, response).await?;
-        self.transaction.commit().await?;
-        recorded.committed();
-        Ok(())
+        Ok(attempt::commit(self.transaction, response).await?)
     }
 }

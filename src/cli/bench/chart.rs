@@ -78,11 +78,7 @@ pub(super) fn load(
 
 /// Draws what posting an event cost as history grew.
 pub(super) fn history(path: &Path, parts: &[Part]) -> Result<(), CliError> {
-    let point = |part: &Part| {
-        let each = part.slice.elapsed.as_nanos() / u128::from(part.slice.calls.max(1));
-        Some((part.events, u64::try_from(each).ok()?))
-    };
-    let points = parts.iter().filter_map(point).collect();
+    let points = parts.iter().map(|part| (part.events, part.nanoseconds_each())).collect();
     let lines = [Line { name: "batch transaction".to_owned(), points }];
     let area = SVGBackend::new(path, (WIDTH, PANEL)).into_drawing_area();
     area.fill(&WHITE).map_err(failed)?;
@@ -100,12 +96,7 @@ fn panel(
 ) -> Result<(), CliError> {
     let (left, right) = extent(lines, |point| point.0);
     let (least, most) = extent(lines, |point| point.1);
-    let chart = ChartBuilder::on(area)
-        .caption(title, ("sans-serif", 18))
-        .margin(10)
-        .margin_right(40)
-        .x_label_area_size(40)
-        .y_label_area_size(80)
+    let chart = framed(area, title)
         .build_cartesian_2d(
             (float(left)..float(right)).log_scale(),
             (float((least / 2).max(1))..float(most * 2)).log_scale(),
@@ -118,15 +109,24 @@ fn panel(
 fn linear_panel(area: &Area<'_>, title: &str, lines: &[Line]) -> Result<(), CliError> {
     let (_, right) = extent(lines, |point| point.0);
     let (_, most) = extent(lines, |point| point.1);
-    let chart = ChartBuilder::on(area)
+    let chart = framed(area, title)
+        .build_cartesian_2d(0.0..float(right), 0.0..float(most + most / 5))
+        .map_err(failed)?;
+    draw(chart, "events in the database", SeriesLabelPosition::LowerRight, lines)
+}
+
+fn framed<'area, 'path>(
+    area: &'area Area<'path>,
+    title: &str,
+) -> ChartBuilder<'area, 'area, SVGBackend<'path>> {
+    let mut builder = ChartBuilder::on(area);
+    builder
         .caption(title, ("sans-serif", 18))
         .margin(10)
         .margin_right(40)
         .x_label_area_size(40)
-        .y_label_area_size(80)
-        .build_cartesian_2d(0.0..float(right), 0.0..float(most + most / 5))
-        .map_err(failed)?;
-    draw(chart, "events in the database", SeriesLabelPosition::LowerRight, lines)
+        .y_label_area_size(80);
+    builder
 }
 
 fn draw<'area, 'path: 'area, X, Y>(

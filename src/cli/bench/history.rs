@@ -9,7 +9,6 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
-use hdrhistogram::Histogram;
 
 use super::{
     Scene,
@@ -81,6 +80,14 @@ pub(super) struct Part {
     pub(super) slice: Slice,
 }
 
+impl Part {
+    /// What one of its events cost.
+    pub(super) fn nanoseconds_each(&self) -> u64 {
+        let each = self.slice.elapsed.as_nanos() / u128::from(self.slice.calls.max(1));
+        u64::try_from(each).unwrap_or(u64::MAX)
+    }
+}
+
 /// All that was found.
 #[derive(Debug)]
 pub(super) struct Found {
@@ -104,7 +111,7 @@ impl Side {
         Ok(Self { server, clients, population })
     }
 
-    /// The same accounts with a new server; how long the old one's successor took to serve.
+    /// The same accounts with a new server.
     async fn restart(self, database: &Database) -> Result<Self, CliError> {
         let Self { server, population, .. } = self;
         server.stop().await?;
@@ -300,27 +307,22 @@ async fn mixed(
     asked: &mut Read,
     targets: &mut Targets,
 ) -> Result<(), CliError> {
-    let most = alone.per_second(case(Scene::Cycle, IN_FLIGHT)).unwrap_or(0);
+    let rate = alone.per_second(case(Scene::Cycle, IN_FLIGHT)).unwrap_or(0) / 2;
     let gateway = side.gateway(ACTIVE);
-    let bounds = [("2", "20", &[][..], "alone"), ("2", "20", &Report::HEAVY[..], "beside reports")];
-    for (authorize, record, reports, when) in bounds {
+    for (reports, when) in [(&[][..], "alone"), (&Report::HEAVY[..], "beside reports")] {
         let readers = Readers::start(reports, side.client()?, &side.population)?;
-        let times = gateway.paced(most / 2, past.paced).await;
+        let times = gateway.paced(rate, past.paced).await;
         asked.add(readers.stop().await?);
         let (authorized, recorded) = times?;
-        let rate = most / 2;
         for (name, times, bound) in
-            [("Authorize", &authorized, authorize), ("RecordUsage", &recorded, record)]
+            [("Authorize", authorized, "2"), ("RecordUsage", recorded, "20")]
         {
             let name = format!("{name} p99 in ms at {rate} cycles/s, {when}");
-            targets.at_most(&name, ACTIVE, Some(p99(times)), Some(1_000), bound);
+            let p99 = times.value_at_quantile(0.99);
+            targets.at_most(&name, ACTIVE, Some(p99), Some(1_000), bound);
         }
     }
     Ok(())
-}
-
-fn p99(times: &Histogram<u64>) -> u64 {
-    times.value_at_quantile(0.99)
 }
 
 fn compared(without: &Results, with: &Results) -> Table {
@@ -344,11 +346,10 @@ fn compared(without: &Results, with: &Results) -> Table {
 fn grown_table(parts: &[Part]) -> Table {
     let mut table = Table::list("posted_as_it_grew", &["events", "per_second", "ns_each"]);
     for part in parts {
-        let each = part.slice.elapsed.as_nanos() / u128::from(part.slice.calls.max(1));
         table.push(vec![
             Value::Count(part.events),
             Value::Count(part.slice.per_second()),
-            Value::Count(u64::try_from(each).unwrap_or(u64::MAX)),
+            Value::Count(part.nanoseconds_each()),
         ]);
     }
     table

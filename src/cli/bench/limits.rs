@@ -143,9 +143,7 @@ impl Limits {
         self.writers.extend(idle);
         Ok(slice)
     }
-}
 
-impl Limits {
     /// Waits until a server has done all that it does with events in the background.
     pub(super) async fn catch_up(&mut self) -> Result<(), CliError> {
         let Some(writer) = self.writers.first_mut() else { return Ok(()) };

@@ -30,7 +30,8 @@ use self::{
     store::{Mark, Window},
 };
 use crate::{
-    ids::AccountId, ledger::error::LedgerError, tasks::Tasks, telemetry::metrics::MeteringMetrics,
+    database::pool::in_rounds, ids::AccountId, ledger::error::LedgerError, tasks::Tasks,
+    telemetry::metrics::MeteringMetrics,
 };
 
 /// Rows of a table that one turn takes at most, unless more were recorded in a millisecond.
@@ -147,23 +148,13 @@ async fn append(
 
 /// Keeps the books sealed until the server stops.
 pub fn keep(pool: PgPool, metrics: MeteringMetrics, tasks: &Tasks) {
-    let stopping = tasks.stopping();
-    tasks.spawn("seals", async move {
-        let keeping = async {
-            loop {
-                tokio::time::sleep(round(&pool, &metrics).await).await;
-            }
-        };
-        // A turn that is cut short is rolled back, or done.
-        stopping.run_until_cancelled(keeping).await;
-        pool.close().await;
-    });
+    in_rounds(tasks, "seals", pool, move |pool| round(pool, metrics.clone()));
 }
 
 /// One turn; the pause after it.
-async fn round(pool: &PgPool, metrics: &MeteringMetrics) -> Duration {
+async fn round(pool: PgPool, metrics: MeteringMetrics) -> Duration {
     let begun = tokio::time::Instant::now();
-    match turn(pool, TURN_ROWS).await {
+    match turn(&pool, TURN_ROWS).await {
         Ok(turn) => {
             if let Some(sealed_before) = turn.sealed_before {
                 let lag = crate::clock::now() - sealed_before;

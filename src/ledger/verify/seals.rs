@@ -12,7 +12,7 @@ use crate::{
         error::LedgerError,
         seals::{
             TURN_ROWS,
-            chain::{self, BEGINNING, Block, Hash, Kind, RowKey},
+            chain::{self, BEGINNING, Block, Entry, Hash, Kind, RowKey},
             store::{self, StoredBlock, Window},
         },
     },
@@ -83,10 +83,11 @@ impl Chains {
         let mut sealed: HashMap<(AccountId, RowKey), (i64, Hash)> = HashMap::new();
         for block in store::blocks(snapshot, window, account).await.map_err(failed)? {
             let (account, number) = (block.account_id, block.block);
-            if let Some(problem) = self.follow(&block) {
+            let entries = chain::decode(&block.entries);
+            if let Some(problem) = self.follow(&block, entries.as_deref()) {
                 wrong.push((account, number, format!("seals block {number}: {problem}")));
             }
-            for entry in chain::decode(&block.entries).unwrap_or_default() {
+            for entry in entries.unwrap_or_default() {
                 if sealed.insert((account, entry.row), (number, entry.digest)).is_some() {
                     let place = entry.row.place();
                     wrong.push((account, number, format!("{place}: was sealed twice")));
@@ -126,7 +127,7 @@ impl Chains {
     }
 
     /// What is wrong with a block where it stands.
-    fn follow(&mut self, stored: &StoredBlock) -> Option<String> {
+    fn follow(&mut self, stored: &StoredBlock, entries: Option<&[Entry]>) -> Option<String> {
         let StoredBlock { account_id, block: number, recorded_until, entries_total, .. } = *stored;
         let last = self.last.insert(account_id, (number, stored.hash.clone(), entries_total));
         let (before, previous, total) = last.unwrap_or((0, BEGINNING.to_vec(), 0));
@@ -150,7 +151,7 @@ impl Chains {
         if stored.previous != previous {
             return Some("it does not follow from the block before it".to_owned());
         }
-        let count = chain::decode(&stored.entries).and_then(|list| i64::try_from(list.len()).ok());
+        let count = entries.and_then(|list| i64::try_from(list.len()).ok());
         let counted = count.and_then(|count| total.checked_add(count));
         (counted != Some(entries_total)).then(|| "its entries do not add up".to_owned())
     }

@@ -23,7 +23,7 @@ use std::time::Duration;
 use sqlx::PgPool;
 
 use super::{error::MeteringError, limits};
-use crate::{tasks::Tasks, telemetry::metrics::MeteringMetrics};
+use crate::{database::pool::in_rounds, tasks::Tasks, telemetry::metrics::MeteringMetrics};
 
 /// What a step may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,23 +61,13 @@ pub async fn step(pool: &PgPool, bounds: Bounds) -> Result<Step, MeteringError> 
 
 /// Keeps the rollups up to date until the server stops.
 pub fn keep(pool: PgPool, metrics: MeteringMetrics, tasks: &Tasks) {
-    let stopping = tasks.stopping();
-    tasks.spawn("usage rollups", async move {
-        let keeping = async {
-            loop {
-                tokio::time::sleep(round(&pool, &metrics).await).await;
-            }
-        };
-        // A step that is cut short is rolled back, or done.
-        stopping.run_until_cancelled(keeping).await;
-        pool.close().await;
-    });
+    in_rounds(tasks, "usage rollups", pool, move |pool| round(pool, metrics.clone()));
 }
 
 /// One step; the pause after it.
-async fn round(pool: &PgPool, metrics: &MeteringMetrics) -> Duration {
+async fn round(pool: PgPool, metrics: MeteringMetrics) -> Duration {
     let begun = tokio::time::Instant::now();
-    match step(pool, Bounds::default()).await {
+    match step(&pool, Bounds::default()).await {
         Ok(step) => {
             if let Some(lag) = step.lag_seconds {
                 metrics.rollup_lag.set(lag);
