@@ -41,7 +41,7 @@ mod model;
 pub mod output;
 mod payment;
 mod receivables;
-mod replay;
+pub mod replay;
 mod report;
 mod seller;
 mod serve;

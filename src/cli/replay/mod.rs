@@ -15,7 +15,7 @@ mod journal;
 mod mix;
 mod proof;
 mod totals;
-mod trace;
+pub mod trace;
 
 use std::{
     collections::HashMap,

@@ -13,29 +13,29 @@ const NAMED_ROWS: usize = 10;
 
 /// One request of a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Request {
+pub struct Request {
     /// Its number in the trace, from 1; a broken row has a number, too.
-    pub(super) row: u64,
+    pub row: u64,
     /// Since the first request.
-    pub(super) offset: std::time::Duration,
+    pub offset: std::time::Duration,
     /// Prompt tokens.
-    pub(super) context_tokens: u64,
+    pub context_tokens: u64,
     /// Answer tokens.
-    pub(super) generated_tokens: u64,
+    pub generated_tokens: u64,
 }
 
 /// A trace that was read whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Trace {
+pub struct Trace {
     /// In the order of the file.
-    pub(super) requests: Vec<Request>,
+    pub requests: Vec<Request>,
     /// Rows that are no requests: the line, and what is wrong there.
-    pub(super) broken: Vec<(u64, String)>,
+    pub broken: Vec<(u64, String)>,
 }
 
 impl Trace {
     /// Reads a file; at most so many rows.
-    pub(super) fn open(path: &Path, limit: Option<u64>) -> Result<Self, CliError> {
+    pub fn open(path: &Path, limit: Option<u64>) -> Result<Self, CliError> {
         let file = std::fs::File::open(path).map_err(|cause| CliError::file(path, cause))?;
         let trace = Self::read(file, limit).map_err(|problem| {
             CliError::failed(format!("{} is not a trace: {problem}", path.display()))
@@ -46,7 +46,11 @@ impl Trace {
         Ok(trace)
     }
 
-    fn read(input: impl Read, limit: Option<u64>) -> Result<Self, String> {
+    /// Reads a trace; at most so many rows.
+    ///
+    /// # Errors
+    /// A sentence, if it is of another shape. A row that is no request is no error.
+    pub fn read(input: impl Read, limit: Option<u64>) -> Result<Self, String> {
         // With the reader's own handling of CRLF, the line of a record is that of the one before;
         // this way the carriage return is trimmed away.
         let mut reader = csv::ReaderBuilder::new()
@@ -81,7 +85,8 @@ impl Trace {
     }
 
     /// What is wrong with its rows, line by line, for people.
-    pub(super) fn complaints(&self) -> Vec<String> {
+    #[must_use]
+    pub fn complaints(&self) -> Vec<String> {
         let named = self.broken.iter().take(NAMED_ROWS);
         let mut lines: Vec<String> =
             named.map(|(line, problem)| format!("line {line} is left out: {problem}")).collect();
