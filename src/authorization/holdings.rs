@@ -3,13 +3,13 @@
 //! A pure state machine over the account's [`Pool`]s. A reservation holds the same amount in each of
 //! its pools, and is settled in exactly those that it was made in.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 
 use super::{
     limits,
-    pool::{Pool, PoolKey},
+    pool::{ByPool, Pool, PoolKey},
 };
 use crate::{
     ids::{AuthorizationId, KeyId},
@@ -49,7 +49,7 @@ pub enum Reserved<T> {
 /// One account's pools and reservations on one server.
 #[derive(Debug)]
 pub struct Holdings<T> {
-    pools: BTreeMap<PoolKey, Pool>,
+    pools: ByPool<Pool>,
     reservations: HashMap<AuthorizationId, Reservation<T>>,
     by_expiry: BTreeSet<(DateTime<Utc>, AuthorizationId)>,
     by_request: HashMap<(KeyId, String), AuthorizationId>,
@@ -60,7 +60,7 @@ impl<T: Clone> Holdings<T> {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            pools: BTreeMap::new(),
+            pools: ByPool::with_capacity(1),
             reservations: HashMap::new(),
             by_expiry: BTreeSet::new(),
             by_request: HashMap::new(),
@@ -87,6 +87,15 @@ impl<T: Clone> Holdings<T> {
     pub fn forget(&mut self, key: PoolKey) {
         if self.pools.get(&key).is_some_and(Pool::is_empty) {
             self.pools.remove(&key);
+        }
+    }
+
+    /// Gives back the memory of a busier time, as far as nothing is held any more.
+    pub fn shrink(&mut self) {
+        if self.reservations.is_empty() && self.reservations.capacity() > 0 {
+            self.reservations = HashMap::new();
+            self.by_expiry = BTreeSet::new();
+            self.by_request = HashMap::new();
         }
     }
 

@@ -29,7 +29,7 @@ use super::{
     heartbeat::Heartbeat,
     limits,
     pool::PoolKey,
-    slot::{PoolRenewal, Round, Slot, SlotState},
+    slot::{PoolRenewal, Slot, SlotState},
     store::{self, PoolView},
 };
 use crate::{
@@ -115,19 +115,17 @@ impl Leases {
         floor: Amount,
     ) -> Waited {
         self.metrics.lease_waits.inc();
-        let mut rounds = slot.rounds.subscribe();
-        let ticket = {
+        let round = {
             let mut state = slot.lock();
             if state.is_retired() {
                 return Waited::Renewed;
             }
             state.wait_for(pools, need, floor);
             self.renew(slot, &mut state);
-            state.started + 1
+            state.next_round()
         };
-        let ended = rounds.wait_for(|round| round.number >= ticket);
-        match tokio::time::timeout(limits::LEASE_WAIT, ended).await {
-            Ok(Ok(round)) if !round.failed => Waited::Renewed,
+        match tokio::time::timeout(limits::LEASE_WAIT, slot.answered(round)).await {
+            Ok(true) => Waited::Renewed,
             _ => Waited::Unavailable,
         }
     }
@@ -214,7 +212,7 @@ impl Leases {
             .collect();
         let failed = outcome != Outcome::Done;
         for (slot, renewals) in slots.iter().zip(&renewals) {
-            let number = {
+            {
                 let mut state = slot.lock();
                 for asked in renewals {
                     if let Some(lease) = answers.remove(&(asked.account, asked.key)) {
@@ -227,9 +225,8 @@ impl Leases {
                 } else {
                     state.ended();
                 }
-                state.started
-            };
-            slot.rounds.send_modify(|round| *round = Round { number, failed });
+            }
+            slot.round_ended.notify_waiters();
         }
         outcome
     }
@@ -341,12 +338,8 @@ impl Leases {
             for slot in batch {
                 // What it would have given back stays leased, and is told with the next renewal.
                 self.begin(slot, clock::since_boot());
-                let number = {
-                    let mut state = slot.lock();
-                    state.lost();
-                    state.started
-                };
-                slot.rounds.send_modify(|round| *round = Round { number, failed: true });
+                slot.lock().lost();
+                slot.round_ended.notify_waiters();
             }
             return;
         };

@@ -19,6 +19,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use litemap::LiteMap;
 use rust_decimal::{Decimal, prelude::ToPrimitive as _};
 
 use super::limits;
@@ -32,6 +33,10 @@ pub enum PoolKey {
     /// What the account has.
     Funds,
 }
+
+/// Something for each pool of an account. Nearly all accounts have one pool or two, and a server has
+/// room for a hundred thousand accounts: a node of a `BTreeMap` alone would be 2 kB.
+pub type ByPool<V> = LiteMap<PoolKey, V>;
 
 /// What a renewal asks of the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,10 +170,10 @@ impl Pool {
 
     /// Begins a renewal. With `give_back`, what is free is given back with it.
     pub fn begin_renewal(&mut self, sequence: i64, at: Duration, give_back: bool) -> Renewal {
-        let need =
-            self.waiting.iter().fold(Amount::ZERO, |sum, (need, _)| sum.saturating_add(*need));
-        let floor = self.waiting.iter().map(|(_, floor)| *floor).min().unwrap_or_default();
-        self.waiting.clear();
+        // Taken, not cleared: most accounts wait once and then for long not again.
+        let waiting = std::mem::take(&mut self.waiting);
+        let need = waiting.iter().fold(Amount::ZERO, |sum, (need, _)| sum.saturating_add(*need));
+        let floor = waiting.iter().map(|(_, floor)| *floor).min().unwrap_or_default();
         if give_back {
             self.free = Amount::ZERO;
         }

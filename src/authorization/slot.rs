@@ -2,20 +2,20 @@
 //! for a renewal.
 
 use std::{
-    collections::BTreeMap,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use super::{
     Held,
     holdings::Holdings,
     limits,
-    pool::{PoolKey, Renewal},
+    pool::{ByPool, PoolKey, Renewal},
     store::{PoolView, RenewedLease},
 };
 use crate::{
@@ -33,14 +33,16 @@ pub(super) struct Slot {
     pub(super) account: AccountId,
     pub(super) currency: Currency,
     state: Mutex<SlotState>,
-    /// The last round of renewal that ended, and whether the database answered it.
-    pub(super) rounds: watch::Sender<Round>,
+    /// Tells whoever waits that a round of renewal has ended.
+    pub(super) round_ended: Notify,
 }
 
+/// A round of renewal that has ended.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Round {
-    pub(super) number: u64,
-    pub(super) failed: bool,
+struct Round {
+    number: u64,
+    /// The database did not answer it.
+    failed: bool,
 }
 
 /// A pool's renewal, on its way to the database.
@@ -67,11 +69,12 @@ struct Standing {
     used_at: Duration,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct SlotState {
     pub(super) holdings: Holdings<Arc<Held>>,
-    standings: BTreeMap<PoolKey, Standing>,
-    pub(super) started: u64,
+    standings: ByPool<Standing>,
+    started: u64,
+    last: Round,
     turn: Turn,
     answer: Answer,
     pub(super) give_back: bool,
@@ -129,7 +132,21 @@ impl Slot {
             account: account.account_id,
             currency: account.currency,
             state: Mutex::default(),
-            rounds: watch::Sender::new(Round::default()),
+            round_ended: Notify::new(),
+        }
+    }
+
+    /// Waits until this round has ended; whether the database has answered it.
+    pub(super) async fn answered(&self, round: u64) -> bool {
+        loop {
+            // Begins to listen before it looks, so that no end is missed in between.
+            let mut ended = pin!(self.round_ended.notified());
+            ended.as_mut().enable();
+            let answered = self.lock().answered(round);
+            match answered {
+                Some(answered) => return answered,
+                None => ended.await,
+            }
         }
     }
 
@@ -138,9 +155,34 @@ impl Slot {
     }
 }
 
+impl Default for SlotState {
+    fn default() -> Self {
+        Self {
+            holdings: Holdings::default(),
+            standings: ByPool::with_capacity(1),
+            started: 0,
+            last: Round::default(),
+            turn: Turn::default(),
+            answer: Answer::default(),
+            give_back: false,
+            frugal_until: Duration::ZERO,
+        }
+    }
+}
+
 impl SlotState {
     fn standing(&mut self, key: PoolKey) -> &mut Standing {
         self.standings.entry(key).or_default()
+    }
+
+    /// Which round a request that begins to wait now waits for.
+    pub(super) const fn next_round(&self) -> u64 {
+        self.started + 1
+    }
+
+    /// Whether the database has answered, once this round or a later one has ended.
+    pub(super) fn answered(&self, round: u64) -> Option<bool> {
+        (self.last.number >= round).then_some(!self.last.failed)
     }
 
     pub(super) fn touch(&mut self, pools: &[PoolKey], at: Duration) {
@@ -216,7 +258,7 @@ impl SlotState {
 
     /// The account's funds or limits changed: a remembered shortage no longer counts.
     pub(super) fn forget_shortages(&mut self) {
-        for standing in self.standings.values_mut() {
+        for (_, standing) in self.standings.iter_mut() {
             standing.short_until = Duration::ZERO;
             standing.recall_from = Duration::ZERO;
         }
@@ -265,11 +307,13 @@ impl SlotState {
     /// The round is over, and the database has answered.
     pub(super) const fn ended(&mut self) {
         self.answer = Answer::Known;
+        self.last = Round { number: self.started, failed: false };
     }
 
     /// The round is over, and nobody knows whether the database has renewed anything.
     pub(super) const fn lost(&mut self) {
         self.answer = Answer::Lost;
+        self.last = Round { number: self.started, failed: true };
     }
 
     /// Notes that it waits to be renewed, unless it does already or never will.
@@ -284,7 +328,7 @@ impl SlotState {
     /// Nothing was renewed and nothing has changed: those who waited wait on.
     pub(super) fn restore(&mut self, renewals: &[PoolRenewal]) {
         // What a round before this one may have brought is still to be asked.
-        self.lost();
+        self.answer = Answer::Lost;
         for PoolRenewal { key, renewal, .. } in renewals {
             self.give_back |= renewal.give_back;
             let pool = self.holdings.pool_mut(*key);
@@ -326,12 +370,13 @@ impl SlotState {
     /// Whether pools should be renewed though nobody waits: idle ones, and quiet ones whose lease is
     /// larger than what they need. Pools of budgets that are over are forgotten.
     pub(super) fn needs_upkeep(&mut self, at: Duration) -> bool {
-        let mut needed = false;
+        let (mut needed, mut is_quiet) = (false, true);
         let mut over = Vec::new();
         for (key, pool) in self.holdings.pools() {
             let used_at = self.standings.get(&key).map_or(Duration::ZERO, |one| one.used_at);
             let unused = at.saturating_sub(used_at);
             let is_idle = unused >= limits::IDLE_LEASE;
+            is_quiet &= unused >= limits::QUIET_POOL;
             if is_idle && key != PoolKey::Funds && pool.is_empty() {
                 over.push(key);
             }
@@ -345,6 +390,9 @@ impl SlotState {
         for key in over {
             self.holdings.forget(key);
             self.standings.remove(&key);
+        }
+        if is_quiet {
+            self.holdings.shrink();
         }
         needed
     }
