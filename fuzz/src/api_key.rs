@@ -25,8 +25,7 @@ pub fn holds(input: &[u8]) -> bool {
             true
         }
         Err(refusal) => {
-            let sentence = refusal.to_string();
-            assert!(sentence.len() < 200 && !sentence.contains(&*text) || text.len() < 20);
+            assert!(refusal.to_string().len() < 200, "a refusal grew with its input");
             false
         }
     }

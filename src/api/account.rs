@@ -14,14 +14,14 @@ use crate::{
     },
     api::{
         account_convert::{account, read_contract, status_filter},
-        caller::caller,
+        caller::{begin_reading, caller, reports_of},
         convert::{self, BadField},
         idempotency::{self, Begun, Turn},
         named_account::{named_account, named_account_record},
         status::refused,
     },
     authorization::Authorizer,
-    database::reports::ReportPool,
+    database::reports::Reports,
     ids::AccountId,
     ledger::credits,
     money::Currency,
@@ -38,7 +38,7 @@ const CLOSED: &str = "the account is closed";
 #[derive(Debug, Clone)]
 pub struct AccountApi {
     pool: PgPool,
-    reports: ReportPool,
+    reports: Reports,
     accounts: Accounts,
     directory: Arc<Directory>,
     authorizer: Arc<Authorizer>,
@@ -49,7 +49,7 @@ impl AccountApi {
     #[must_use]
     pub fn new(
         pool: PgPool,
-        reports: ReportPool,
+        reports: Reports,
         directory: Arc<Directory>,
         authorizer: Arc<Authorizer>,
     ) -> Self {
@@ -117,9 +117,10 @@ impl AccountService for AccountApi {
         &self,
         request: Request<proto::GetAccountRequest>,
     ) -> Result<Response<proto::GetAccountResponse>, Status> {
-        let name = &request.get_ref().account;
-        let id = named_account(&self.directory, caller(&request)?, "account", name).await?;
-        let found = self.accounts.get(id).await.map_err(refused)?;
+        let (name, caller) = (&request.get_ref().account, caller(&request)?);
+        let id = named_account(&self.directory, caller, "account", name).await?;
+        let mut reading = begin_reading(&self.pool, &self.reports, caller).await?;
+        let found = crate::accounts::read(&mut reading, id).await.map_err(refused)?;
         Ok(Response::new(proto::GetAccountResponse { account: Some(account(found)) }))
     }
 
@@ -127,10 +128,11 @@ impl AccountService for AccountApi {
         &self,
         request: Request<proto::ListAccountsRequest>,
     ) -> Result<Response<proto::ListAccountsResponse>, Status> {
+        let reports = reports_of(&self.reports, caller(&request)?);
         let request = request.into_inner();
         let page = convert::page(LIST, request.page_size, &request.page_token).map_err(refused)?;
         let status = status_filter(request.status).map_err(refused)?;
-        let mut snapshot = self.reports.snapshot().await.map_err(refused)?;
+        let mut snapshot = reports.snapshot().await.map_err(refused)?;
         let listed = self.accounts.list(&mut snapshot, status, page.after, page.limit()).await;
         let mut rows = listed.map_err(refused)?;
         let next_page_token =

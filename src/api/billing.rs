@@ -10,7 +10,7 @@ use super::{
     billing_convert::{
         details, frozen_details, invoice, period_name, read_kind, read_optional_period, read_period,
     },
-    caller::{caller, require_account},
+    caller::{caller, reports_of, require_account},
     convert::{BadField, money, next_page_token, page, timestamp},
     export::{self, Export},
     named_account::named_account,
@@ -25,8 +25,8 @@ use crate::{
         documents::{DocumentFilter, store},
         error::BillingError,
     },
-    database::reports::ReportPool,
-    identity::Role,
+    database::reports::{ReportPool, Reports},
+    identity::{Caller, Role},
     money::{Amount, Currency},
     proto::{self, billing_service_server::BillingService},
 };
@@ -37,7 +37,7 @@ const LIST: &str = "ListInvoices";
 #[derive(Debug, Clone)]
 pub struct BillingApi {
     pool: PgPool,
-    reports: ReportPool,
+    reports: Reports,
     directory: Arc<Directory>,
     closing: Closing,
     authorizer: Arc<Authorizer>,
@@ -48,12 +48,16 @@ impl BillingApi {
     #[must_use]
     pub const fn new(
         pool: PgPool,
-        reports: ReportPool,
+        reports: Reports,
         directory: Arc<Directory>,
         closing: Closing,
         authorizer: Arc<Authorizer>,
     ) -> Self {
         Self { pool, reports, directory, closing, authorizer }
+    }
+
+    fn reports_of(&self, caller: &Caller) -> ReportPool {
+        reports_of(&self.reports, caller)
     }
 }
 
@@ -112,10 +116,12 @@ impl BillingService for BillingApi {
         &self,
         request: Request<proto::PreviewInvoiceRequest>,
     ) -> Result<Response<proto::PreviewInvoiceResponse>, Status> {
-        let name = &request.get_ref().account;
-        let account = named_account(&self.directory, caller(&request)?, "account", name).await?;
+        let (name, caller) = (&request.get_ref().account, caller(&request)?);
+        let account = named_account(&self.directory, caller, "account", name).await?;
         let period = read_optional_period("period", &request.get_ref().period)?;
-        let previewed = self.closing.preview(account, period).await.map_err(refused)?;
+        let mut snapshot = self.reports_of(caller).snapshot().await.map_err(refused)?;
+        let previewed = self.closing.preview(&mut snapshot, account, period).await;
+        let previewed = previewed.map_err(refused)?;
         let (period, document) = previewed;
         let content = serde_json::to_string(&document).unwrap_or_default();
         let invoice = details("", period, &document, None, content);
@@ -135,6 +141,7 @@ impl BillingService for BillingApi {
         if caller.role == Role::Tenant && account.is_none() {
             return Err(super::caller::no_such_account("account"));
         }
+        let reports = self.reports_of(caller);
         let request = request.get_ref();
         let page = page(LIST, request.page_size, &request.page_token).map_err(refused)?;
         let filter = DocumentFilter {
@@ -145,7 +152,7 @@ impl BillingService for BillingApi {
             before: page.after,
             limit: page.limit(),
         };
-        let mut snapshot = self.reports.snapshot().await.map_err(refused)?;
+        let mut snapshot = reports.snapshot().await.map_err(refused)?;
         let mut rows = store::documents(&mut snapshot, &filter).await.map_err(refused)?;
         let next_page_token = next_page_token(LIST, &mut rows, page.size, |last| last.id);
         let standings = settlement::standings(&mut snapshot, &rows).await?;
@@ -172,7 +179,8 @@ impl BillingService for BillingApi {
         }
         let shown: String = name.chars().take(60).collect();
         let unknown = || refused(BillingError::UnknownDocument(shown.clone()));
-        let mut snapshot = self.reports.snapshot().await.map_err(refused)?;
+        let reports = self.reports_of(caller(&request)?);
+        let mut snapshot = reports.snapshot().await.map_err(refused)?;
         let found = store::document(&mut snapshot, name).await.map_err(refused)?;
         let found = found.ok_or_else(unknown)?;
         // A tenant must not learn which numbers there are.
@@ -193,7 +201,8 @@ impl BillingService for BillingApi {
         &self,
         request: Request<proto::ExportInvoiceRequest>,
     ) -> Result<Response<Export>, Status> {
-        export::export(&self.reports, &self.directory, &request).await.map(Response::new)
+        let reports = self.reports_of(caller(&request)?);
+        export::export(&reports, &self.directory, &request).await.map(Response::new)
     }
 
     async fn record_payment(
@@ -221,14 +230,16 @@ impl BillingService for BillingApi {
         &self,
         request: Request<proto::ListPaymentsRequest>,
     ) -> Result<Response<proto::ListPaymentsResponse>, Status> {
-        settlement::list_payments(&self.reports, &self.directory, &request).await.map(Response::new)
+        let reports = self.reports_of(caller(&request)?);
+        settlement::list_payments(&reports, &self.directory, &request).await.map(Response::new)
     }
 
     async fn get_payment(
         &self,
         request: Request<proto::GetPaymentRequest>,
     ) -> Result<Response<proto::GetPaymentResponse>, Status> {
-        settlement::get_payment(&self.reports, request.get_ref()).await.map(Response::new)
+        let reports = self.reports_of(caller(&request)?);
+        settlement::get_payment(&reports, request.get_ref()).await.map(Response::new)
     }
 
     async fn issue_credit_note(
@@ -257,51 +268,56 @@ impl BillingService for BillingApi {
         &self,
         request: Request<proto::ListDunningEventsRequest>,
     ) -> Result<Response<proto::ListDunningEventsResponse>, Status> {
-        settlement::dunning_events(&self.reports, &self.directory, &request)
-            .await
-            .map(Response::new)
+        let reports = self.reports_of(caller(&request)?);
+        settlement::dunning_events(&reports, &self.directory, &request).await.map(Response::new)
     }
 
     async fn get_aging(
         &self,
         request: Request<proto::GetAgingRequest>,
     ) -> Result<Response<proto::GetAgingResponse>, Status> {
-        settlement::aging(&self.reports, &self.directory, &request).await.map(Response::new)
+        let reports = self.reports_of(caller(&request)?);
+        settlement::aging(&reports, &self.directory, &request).await.map(Response::new)
     }
 
     async fn get_statement(
         &self,
         request: Request<proto::GetStatementRequest>,
     ) -> Result<Response<proto::GetStatementResponse>, Status> {
-        settlement::statement(&self.reports, &self.directory, &request).await.map(Response::new)
+        let reports = self.reports_of(caller(&request)?);
+        settlement::statement(&reports, &self.directory, &request).await.map(Response::new)
     }
 
     async fn get_deferred_revenue(
         &self,
         request: Request<proto::GetDeferredRevenueRequest>,
     ) -> Result<Response<proto::GetDeferredRevenueResponse>, Status> {
-        report::deferred_revenue(&self.reports, request.get_ref()).await.map(Response::new)
+        let reports = self.reports_of(caller(&request)?);
+        report::deferred_revenue(&reports, request.get_ref()).await.map(Response::new)
     }
 
     async fn get_sla_report(
         &self,
         request: Request<proto::GetSlaReportRequest>,
     ) -> Result<Response<proto::GetSlaReportResponse>, Status> {
-        report::sla_report(&self.reports, &self.directory, &request).await.map(Response::new)
+        let reports = self.reports_of(caller(&request)?);
+        report::sla_report(&reports, &self.directory, &request).await.map(Response::new)
     }
 
     async fn get_revenue(
         &self,
         request: Request<proto::GetRevenueRequest>,
     ) -> Result<Response<proto::GetRevenueResponse>, Status> {
-        report::revenue(&self.reports, request.get_ref()).await.map(Response::new)
+        let reports = self.reports_of(caller(&request)?);
+        report::revenue(&reports, request.get_ref()).await.map(Response::new)
     }
 
     async fn get_tax_summary(
         &self,
         request: Request<proto::GetTaxSummaryRequest>,
     ) -> Result<Response<proto::GetTaxSummaryResponse>, Status> {
-        report::tax_summary(&self.reports, request.get_ref()).await.map(Response::new)
+        let reports = self.reports_of(caller(&request)?);
+        report::tax_summary(&reports, request.get_ref()).await.map(Response::new)
     }
 }
 

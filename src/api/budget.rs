@@ -1,4 +1,4 @@
-//! `BudgetService`: translates, checks the caller, calls [`Budgets`].
+//! `BudgetService`: translates, checks the caller, calls [`budgets`].
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     account_convert::unknown_choice,
-    caller::caller,
+    caller::{begin_reading, caller},
     convert::{self, BadField},
     idempotency::{self, Begun},
     named_account::{named_account, named_account_record},
@@ -16,11 +16,12 @@ use super::{
 };
 use crate::{
     accounts::{
-        budgets::{BudgetOrder, BudgetStanding, Budgets, Target, period::Period},
+        budgets::{self, BudgetOrder, BudgetStanding, Target, period::Period},
         change::Change,
         directory::Directory,
     },
     authorization::Authorizer,
+    database::reports::Reports,
     ids::{AccountId, BudgetId},
     money::Currency,
     proto::{self, budget_service_server::BudgetService},
@@ -32,7 +33,7 @@ const LIST: &str = "ListBudgets";
 #[derive(Debug, Clone)]
 pub struct BudgetApi {
     pool: PgPool,
-    budgets: Budgets,
+    reports: Reports,
     directory: Arc<Directory>,
     authorizer: Arc<Authorizer>,
 }
@@ -40,8 +41,13 @@ pub struct BudgetApi {
 impl BudgetApi {
     /// This server keeps to a new limit before the call is answered; the others hear of it.
     #[must_use]
-    pub fn new(pool: PgPool, directory: Arc<Directory>, authorizer: Arc<Authorizer>) -> Self {
-        Self { budgets: Budgets::new(pool.clone()), pool, directory, authorizer }
+    pub fn new(
+        pool: PgPool,
+        reports: Reports,
+        directory: Arc<Directory>,
+        authorizer: Arc<Authorizer>,
+    ) -> Self {
+        Self { pool, reports, directory, authorizer }
     }
 
     fn changed(&self, account: AccountId, changes: &[Change]) {
@@ -69,7 +75,7 @@ impl BudgetService for BudgetApi {
             Begun::Repeated(response) => return Ok(Response::new(response)),
             Begun::First(turn) => turn,
         };
-        let set = self.budgets.set(turn.connection(), account.account_id, &order).await;
+        let set = budgets::set(turn.connection(), account.account_id, &order).await;
         let set = set.map_err(refused)?;
         let budget = budget_message(&set.now, account.account_id, account.currency);
         let response = proto::SetBudgetResponse { budget: Some(budget) };
@@ -82,12 +88,13 @@ impl BudgetService for BudgetApi {
         &self,
         request: Request<proto::ListBudgetsRequest>,
     ) -> Result<Response<proto::ListBudgetsResponse>, Status> {
-        let name = &request.get_ref().account;
-        let account =
-            named_account_record(&self.directory, caller(&request)?, "account", name).await?;
-        let request = request.into_inner();
-        let page = convert::page(LIST, request.page_size, &request.page_token).map_err(refused)?;
-        let listed = self.budgets.standing(account.account_id, page.after, page.limit()).await;
+        let (name, caller) = (&request.get_ref().account, caller(&request)?);
+        let account = named_account_record(&self.directory, caller, "account", name).await?;
+        let page = (request.get_ref().page_size, &request.get_ref().page_token);
+        let page = convert::page(LIST, page.0, page.1).map_err(refused)?;
+        let mut reading = begin_reading(&self.pool, &self.reports, caller).await?;
+        let (id, limit) = (account.account_id, page.limit());
+        let listed = budgets::standing(&mut reading, id, page.after, limit).await;
         let mut rows = listed.map_err(refused)?;
         let next_page_token =
             convert::next_page_token(LIST, &mut rows, page.size, |row| row.budget.budget_id);
@@ -112,7 +119,7 @@ impl BudgetService for BudgetApi {
             Begun::Repeated(response) => return Ok(Response::new(response)),
             Begun::First(turn) => turn,
         };
-        let deleted = self.budgets.delete(turn.connection(), account, budget).await;
+        let deleted = budgets::delete(turn.connection(), account, budget).await;
         let deleted = deleted.map_err(refused)?;
         let response = proto::DeleteBudgetResponse {};
         turn.commit(&response).await.map_err(refused)?;

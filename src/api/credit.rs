@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     budget::budget_message,
-    caller::caller,
+    caller::{begin_reading, caller},
     convert::{BadField, any_amount, id, money, timestamp},
     idempotency::{self, Begun, Turn},
     named_account::named_account,
@@ -16,17 +16,17 @@ use super::{
 };
 use crate::{
     accounts::{
-        budgets::{Budgets, MAX_BUDGETS},
+        budgets::{self, MAX_BUDGETS},
         change::Change,
         directory::Directory,
     },
     authorization::Authorizer,
     billing::{prepayments, receipts},
+    database::reports::Reports,
     ids::AccountId,
     ledger::{
         chart::PaymentMethod,
         credits::{self, ChargebackOrder, ChargebackStage, PromotionalChange, Refund, TopUp},
-        error::LedgerError,
         store::{Funds, funds},
     },
     money::{Amount, Currency},
@@ -37,7 +37,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct CreditApi {
     pool: PgPool,
-    budgets: Budgets,
+    reports: Reports,
     directory: Arc<Directory>,
     authorizer: Arc<Authorizer>,
 }
@@ -50,8 +50,13 @@ impl CreditApi {
     /// This server knows of new funds, and of a suspension, before a call is answered; the others
     /// hear of it.
     #[must_use]
-    pub fn new(pool: PgPool, directory: Arc<Directory>, authorizer: Arc<Authorizer>) -> Self {
-        Self { budgets: Budgets::new(pool.clone()), pool, directory, authorizer }
+    pub fn new(
+        pool: PgPool,
+        reports: Reports,
+        directory: Arc<Directory>,
+        authorizer: Arc<Authorizer>,
+    ) -> Self {
+        Self { pool, reports, directory, authorizer }
     }
 
     async fn account<T>(&self, request: &Request<T>, name: &str) -> Result<AccountId, Status> {
@@ -253,11 +258,10 @@ impl CreditService for CreditApi {
         request: Request<proto::GetBalanceRequest>,
     ) -> Result<Response<proto::GetBalanceResponse>, Status> {
         let account = self.account(&request, &request.get_ref().account).await?;
-        let mut connection =
-            self.pool.acquire().await.map_err(|error| refused(LedgerError::from(error)))?;
-        let funds = funds(&mut connection, account).await.map_err(refused)?;
-        drop(connection);
-        let budgets = self.budgets.standing(account, None, MOST_BUDGETS).await.map_err(refused)?;
+        let mut reading = begin_reading(&self.pool, &self.reports, caller(&request)?).await?;
+        let funds = funds(&mut reading, account).await.map_err(refused)?;
+        let budgets = budgets::standing(&mut reading, account, None, MOST_BUDGETS).await;
+        let budgets = budgets.map_err(refused)?;
         let budgets =
             budgets.iter().map(|one| budget_message(one, account, funds.currency)).collect();
         Ok(Response::new(proto::GetBalanceResponse { balance: Some(balance(&funds)), budgets }))

@@ -16,7 +16,7 @@ use crate::{
         keys::{Keys, record::KeyRecord},
     },
     api::{
-        caller::{caller, no_such_account},
+        caller::{caller, no_such_account, reports_of},
         convert,
         idempotency::{self, Begun},
         key_convert::{key_message, leaked_key, read_hashes, read_terms, read_tier},
@@ -25,7 +25,7 @@ use crate::{
     },
     authorization::{Authorizer, limits},
     clock,
-    database::reports::ReportPool,
+    database::reports::Reports,
     identity::{Caller, Role},
     ids::KeyId,
     metering::report::last_used,
@@ -46,7 +46,7 @@ const ROTATED: &str =
 #[derive(Debug, Clone)]
 pub struct KeyApi {
     pool: PgPool,
-    reports: ReportPool,
+    reports: Reports,
     keys: Keys,
     directory: Arc<Directory>,
     authorizer: Arc<Authorizer>,
@@ -58,7 +58,7 @@ impl KeyApi {
     #[must_use]
     pub fn new(
         pool: PgPool,
-        reports: ReportPool,
+        reports: Reports,
         directory: Arc<Directory>,
         authorizer: Arc<Authorizer>,
     ) -> Self {
@@ -148,12 +148,12 @@ impl KeyService for KeyApi {
         &self,
         request: Request<proto::ListKeysRequest>,
     ) -> Result<Response<proto::ListKeysResponse>, Status> {
-        let name = &request.get_ref().account;
-        let account =
-            named_account_record(&self.directory, caller(&request)?, "account", name).await?;
+        let (name, caller) = (&request.get_ref().account, caller(&request)?);
+        let account = named_account_record(&self.directory, caller, "account", name).await?;
+        let reports = reports_of(&self.reports, caller);
+        let mut snapshot = reports.snapshot().await.map_err(refused)?;
         let request = request.into_inner();
         let page = convert::page(LIST, request.page_size, &request.page_token).map_err(refused)?;
-        let mut snapshot = self.reports.snapshot().await.map_err(refused)?;
         let (id, limit) = (account.account_id, page.limit());
         let mut rows =
             self.keys.list(&mut snapshot, id, page.after, limit).await.map_err(refused)?;

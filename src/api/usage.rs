@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    caller::caller,
+    caller::{caller, reports_of},
     convert::{self, BadField},
     idempotency::{self, Begun},
     named_account::named_account,
@@ -20,7 +20,7 @@ use super::{
 use crate::{
     accounts::directory::Directory,
     catalog::book::PriceBook,
-    database::reports::ReportPool,
+    database::reports::Reports,
     identity::{Caller, Role},
     ids::{AccountId, AuthorizationId, KeyId, ModelId},
     ledger::reversal::{ReversalOrder, reverse_usage},
@@ -45,7 +45,7 @@ pub struct UsageApi {
     /// For reversals.
     pub pool: PgPool,
     /// For lists and totals.
-    pub reports: ReportPool,
+    pub reports: Reports,
     /// When it is cancelled, streams answer what they have received and end.
     pub closing: CancellationToken,
 }
@@ -102,8 +102,8 @@ impl UsageApi {
         Ok(Some(model.model_id))
     }
 
-    fn reports(&self) -> UsageReports {
-        UsageReports::new(self.reports.clone())
+    fn reports_of(&self, caller: &Caller) -> UsageReports {
+        UsageReports::new(reports_of(&self.reports, caller))
     }
 }
 
@@ -215,8 +215,11 @@ impl UsageService for UsageApi {
             model_id: self.model(&request.model)?,
             span: span(request.from.as_ref(), request.until.as_ref())?,
         };
-        let mut rows =
-            self.reports().list(&query, page.after, page.limit()).await.map_err(refused)?;
+        let mut rows = self
+            .reports_of(&caller)
+            .list(&query, page.after, page.limit())
+            .await
+            .map_err(refused)?;
         let next_page_token =
             convert::next_page_token(LIST, &mut rows, page.size, |event| event.event_id);
         let events = rows.into_iter().map(messages::usage_event).collect();
@@ -236,7 +239,7 @@ impl UsageService for UsageApi {
             .map_err(refused)?;
         let limit = page.limit();
         let mut rows = self
-            .reports()
+            .reports_of(&caller)
             .summarize(account, span, grouping, page.after, limit)
             .await
             .map_err(refused)?;
@@ -256,8 +259,11 @@ impl UsageService for UsageApi {
         let account = self.account_or_all(&caller, &request.account).await?;
         let page = convert::page::<UnsettledCursor>(LIST, request.page_size, &request.page_token)
             .map_err(refused)?;
-        let mut rows =
-            self.reports().unsettled(account, page.after, page.limit()).await.map_err(refused)?;
+        let mut rows = self
+            .reports_of(&caller)
+            .unsettled(account, page.after, page.limit())
+            .await
+            .map_err(refused)?;
         let next_page_token = convert::next_page_token(LIST, &mut rows, page.size, |row| {
             UnsettledCursor { account: row.account_id.0, authorization: row.authorization_id.0 }
         });

@@ -8,4 +8,5 @@ pub mod embedded;
 pub mod failure;
 pub mod migrate;
 pub mod pool;
+mod priority;
 pub mod reports;

@@ -10,7 +10,7 @@ use sqlx::{
 };
 use thiserror::Error;
 
-use super::migrate::MigrationError;
+use super::{migrate::MigrationError, priority};
 use crate::tasks::Tasks;
 
 /// The oldest major version that Tollgate runs on.
@@ -81,15 +81,15 @@ pub async fn open(options: PgConnectOptions, connections: u32) -> Result<PgPool,
         .connect_lazy_with(options))
 }
 
-/// One connection for a task in the background, which takes none from anybody else. It comes back by
-/// itself after it was lost.
+/// One connection for a task in the background, which takes none from anybody else, and lets all others
+/// go first. It comes back by itself after it was lost.
 #[must_use]
 pub fn single(options: PgConnectOptions, purpose: &str) -> PgPool {
-    PgPoolOptions::new()
+    let pool = PgPoolOptions::new()
         .max_connections(1)
         .acquire_timeout(ACQUIRE_TIMEOUT)
-        .idle_timeout(IDLE_TIMEOUT)
-        .connect_lazy_with(session(options, purpose))
+        .idle_timeout(IDLE_TIMEOUT);
+    priority::last(pool, session(options, purpose))
 }
 
 /// Does one round after the other until the server stops, each after the pause that the one before it

@@ -49,10 +49,12 @@ impl Domain {
         )
         .await?;
         let recorder = recorder(parts, &authorizer).await?;
-        let one = pool::single(parts.pool.connect_options().as_ref().clone(), "usage rollups");
-        rollups::keep(one, parts.metrics.metering.clone(), &parts.tasks);
-        let one = pool::single(parts.pool.connect_options().as_ref().clone(), "seals");
-        seals::keep(one, parts.metrics.metering.clone(), &parts.tasks);
+        let single = |purpose| {
+            let options = parts.pool.connect_options().as_ref().clone();
+            pool::single(options, purpose)
+        };
+        rollups::keep(single("usage rollups"), parts.metrics.metering.clone(), &parts.tasks);
+        seals::keep(single("seals"), parts.metrics.metering.clone(), &parts.tasks);
         let closing = Closing::new(parts.pool.clone(), Arc::clone(&book));
         if parts.closes_months {
             closing.clone().keep(&parts.tasks);

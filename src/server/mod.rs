@@ -39,7 +39,7 @@ use crate::{
     database::{
         embedded::{self, EmbeddedCluster},
         migrate, pool,
-        reports::ReportPool,
+        reports::Reports,
     },
     identity::{Gate, revoked::RevokedTokens, secret::write_private},
     tasks::Tasks,
@@ -83,7 +83,7 @@ pub struct RunningServer {
     calls: CallMetrics,
     doors: Doors,
     pool: PgPool,
-    reports: ReportPool,
+    reports: Reports,
     cluster: Option<EmbeddedCluster>,
 }
 
@@ -91,7 +91,7 @@ pub struct RunningServer {
 #[derive(Debug, Clone)]
 pub(crate) struct Parts {
     pub(crate) pool: PgPool,
-    pub(crate) reports: ReportPool,
+    pub(crate) reports: Reports,
     pub(crate) tasks: Tasks,
     pub(crate) revoked: Arc<RevokedTokens>,
     pub(crate) metrics: Arc<Metrics>,
@@ -140,7 +140,7 @@ pub async fn start(config: Config) -> Result<RunningServer, ServerError> {
     };
     let (listener, local_addr) = doors::bind(config.listen).await?;
 
-    let reports = ReportPool::open(options.clone());
+    let reports = Reports::open(&options);
     let parts = Parts {
         pool: pool.clone(),
         reports: reports.clone(),

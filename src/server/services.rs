@@ -51,11 +51,19 @@ pub(super) async fn routes(
         Arc::clone(directory),
         Arc::clone(&domain.authorizer),
     );
-    let budgets =
-        BudgetApi::new(pool.clone(), Arc::clone(directory), Arc::clone(&domain.authorizer));
-    let credits =
-        CreditApi::new(pool.clone(), Arc::clone(directory), Arc::clone(&domain.authorizer));
-    let ledger = LedgerApi::new(reports.clone(), Arc::clone(directory));
+    let budgets = BudgetApi::new(
+        pool.clone(),
+        reports.clone(),
+        Arc::clone(directory),
+        Arc::clone(&domain.authorizer),
+    );
+    let credits = CreditApi::new(
+        pool.clone(),
+        reports.clone(),
+        Arc::clone(directory),
+        Arc::clone(&domain.authorizer),
+    );
+    let ledger = LedgerApi::new(reports.all(), Arc::clone(directory));
 
     let billing = BillingApi::new(
         pool.clone(),
@@ -64,12 +72,12 @@ pub(super) async fn routes(
         domain.closing.clone(),
         Arc::clone(&domain.authorizer),
     );
-    let audit = AuditApi::new(reports.clone(), Arc::clone(directory));
-    let seller = SellerApi::new(pool.clone(), reports.clone());
+    let audit = AuditApi::new(reports.all(), Arc::clone(directory));
+    let seller = SellerApi::new(pool.clone(), reports.all());
 
     let tokens = TokenApi::new(
         pool.clone(),
-        reports.clone(),
+        reports.all(),
         Arc::clone(&parts.revoked),
         Arc::clone(&domain.authorizer),
     );

@@ -10,13 +10,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, getpriority_process};
 use sqlx::{ConnectOptions, Connection};
-use tollgate::database::embedded::{
-    ClusterState, DATABASE, EmbeddedCluster, EmbeddedError, EmbeddedOptions,
+use tollgate::database::{
+    embedded::{ClusterState, DATABASE, EmbeddedCluster, EmbeddedError, EmbeddedOptions},
+    reports::Reports,
 };
 
-use crate::harness::postgres::TOLLGATE;
+use crate::harness::postgres::{TOLLGATE, shared_cluster};
 
 /// How long anything here may take before a test calls it failed.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -490,4 +491,18 @@ fn as_user<'a>(command: &'a mut Command, owner: &fs::Metadata) -> &'a mut Comman
         command.uid(owner.uid()).gid(owner.gid());
     }
     command
+}
+
+#[tokio::test]
+async fn a_reports_process_lets_the_others_go_first() {
+    let reports = Reports::open(&shared_cluster().connect_options("postgres"));
+    let mut snapshot = reports.all().snapshot().await.unwrap();
+    let process: i32 =
+        sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut *snapshot).await.unwrap();
+    assert_eq!(getpriority_process(Pid::from_raw(process)).unwrap(), 15);
+    if let Ok(group) = fs::read_to_string(format!("/proc/{process}/autogroup")) {
+        assert!(group.trim_end().ends_with(" nice 15"), "{group}");
+    }
+    drop(snapshot);
+    reports.close().await;
 }

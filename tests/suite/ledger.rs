@@ -381,6 +381,21 @@ const TAMPERED: &[(&str, &str, &str)] = &[
         "append_only_guards",
         "no trigger refuses TRUNCATE",
     ),
+    (
+        "ALTER TABLE billing_documents DISABLE ROW LEVEL SECURITY",
+        "tenant_isolation",
+        "billing_documents shows a tenant the rows of every account",
+    ),
+    (
+        "CREATE POLICY all_of_them ON usage_events FOR SELECT TO tollgate_tenant USING (true)",
+        "tenant_isolation",
+        "usage_events shows a tenant",
+    ),
+    (
+        "ALTER VIEW invoice_standings RESET (security_invoker)",
+        "tenant_isolation",
+        "invoice_standings shows a tenant",
+    ),
 ];
 
 #[tokio::test]

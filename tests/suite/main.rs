@@ -44,6 +44,7 @@ mod reliability;
 mod reservations;
 mod revocation;
 mod rollups;
+mod row_level_security;
 mod serve;
 mod service_level;
 mod tls;

@@ -13,7 +13,7 @@ pub mod period;
 mod store;
 
 use chrono::{DateTime, NaiveDate, Utc};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 
 use self::period::{BudgetPeriod, Period};
 use crate::{
@@ -136,87 +136,71 @@ pub struct BudgetOrder {
     pub limit: Amount,
 }
 
-/// Sets, lists and deletes budgets.
-#[derive(Debug, Clone)]
-pub struct Budgets {
-    pool: PgPool,
+/// An account's budgets as they stand now, in the order in which they were first set.
+pub async fn standing(
+    connection: &mut PgConnection,
+    account: AccountId,
+    after: Option<BudgetId>,
+    limit: i64,
+) -> Result<Vec<BudgetStanding>, AccountError> {
+    Ok(store::standing(connection, account, after, limit).await?)
 }
 
-impl Budgets {
-    /// Reads come from this pool; changes happen on the connection that each method is given.
-    #[must_use]
-    pub fn new(pool: PgPool) -> Self {
-        Self { pool }
+/// Sets the budget of a target: makes it, or changes the limit of the one that is there.
+pub async fn set(
+    connection: &mut PgConnection,
+    account: AccountId,
+    order: &BudgetOrder,
+) -> Result<Changed<BudgetStanding>, AccountError> {
+    if order.limit.is_negative() {
+        return Err(InvalidField::new("limit.amount", "NEGATIVE", "is below zero").into());
     }
-
-    /// An account's budgets as they stand now, in the order in which they were first set.
-    pub async fn standing(
-        &self,
-        account: AccountId,
-        after: Option<BudgetId>,
-        limit: i64,
-    ) -> Result<Vec<BudgetStanding>, AccountError> {
-        Ok(store::standing(&self.pool, account, after, limit).await?)
+    if let Target::Project(name) = &order.target {
+        handle("project", name)?;
     }
-
-    /// Sets the budget of a target: makes it, or changes the limit of the one that is there.
-    pub async fn set(
-        &self,
-        connection: &mut PgConnection,
-        account: AccountId,
-        order: &BudgetOrder,
-    ) -> Result<Changed<BudgetStanding>, AccountError> {
-        if order.limit.is_negative() {
-            return Err(InvalidField::new("limit.amount", "NEGATIVE", "is below zero").into());
+    // Posting and leasing hold the same lock: none of them sees half of the change.
+    lock_funds(connection, account).await?;
+    let target = match &order.target {
+        Target::Key(key) => {
+            let lineage = store::lineage(connection, account, *key).await?;
+            Target::Key(lineage.ok_or(AccountError::UnknownKey(*key))?)
         }
-        if let Target::Project(name) = &order.target {
-            handle("project", name)?;
+        target => target.clone(),
+    };
+    let found = store::of_target(connection, account, &target, order).await?;
+    let budget_id = if let Some(budget) = found {
+        store::write_limit(connection, account, budget, order.limit).await?;
+        budget
+    } else {
+        if store::of_account(&mut *connection, account).await?.len() >= MAX_BUDGETS {
+            return Err(AccountError::TooManyBudgets);
         }
-        // Posting and leasing hold the same lock: none of them sees half of the change.
-        lock_funds(connection, account).await?;
-        let target = match &order.target {
-            Target::Key(key) => {
-                let lineage = store::lineage(connection, account, *key).await?;
-                Target::Key(lineage.ok_or(AccountError::UnknownKey(*key))?)
-            }
-            target => target.clone(),
+        let budget = Budget {
+            budget_id: BudgetId::generate(),
+            target,
+            period: order.period,
+            hard: order.hard,
+            limit: order.limit,
+            created_at: clock::now(),
         };
-        let found = store::of_target(connection, account, &target, order).await?;
-        let budget_id = if let Some(budget) = found {
-            store::write_limit(connection, account, budget, order.limit).await?;
-            budget
-        } else {
-            if store::of_account(&mut *connection, account).await?.len() >= MAX_BUDGETS {
-                return Err(AccountError::TooManyBudgets);
-            }
-            let budget = Budget {
-                budget_id: BudgetId::generate(),
-                target,
-                period: order.period,
-                hard: order.hard,
-                limit: order.limit,
-                created_at: clock::now(),
-            };
-            store::insert(connection, account, &budget).await?;
-            budget.budget_id
-        };
-        finish(connection, account, budget_id).await
-    }
+        store::insert(connection, account, &budget).await?;
+        budget.budget_id
+    };
+    finish(connection, account, budget_id).await
+}
 
-    /// Takes a budget away: it limits nothing from then on.
-    pub async fn delete(
-        &self,
-        connection: &mut PgConnection,
-        account: AccountId,
-        budget: BudgetId,
-    ) -> Result<Changed<()>, AccountError> {
-        lock_funds(connection, account).await?;
-        if !store::delete(connection, account, budget).await? {
-            return Err(AccountError::UnknownBudget(budget));
-        }
-        announce(connection, &Change::Budgets(account)).await?;
-        Ok(Changed { now: (), changes: vec![Change::Budgets(account)] })
+/// Takes a budget away: it limits nothing from then on.
+pub async fn delete(
+    connection: &mut PgConnection,
+    account: AccountId,
+    budget: BudgetId,
+) -> Result<Changed<()>, AccountError> {
+    lock_funds(connection, account).await?;
+    if !store::delete(connection, account, budget).await? {
+        return Err(AccountError::UnknownBudget(budget));
     }
+    announce(connection, &Change::Budgets(account)).await?;
+    Ok(Changed { now: (), changes: vec![Change::Budgets(account)] })
 }
 
 async fn finish(

@@ -42,7 +42,7 @@ use sqlx::{PgConnection, PgPool};
 pub use run::{ACCOUNTS_PER_STEP, MAX_ACCOUNTS_PER_STEP, PassedOver, Progress};
 pub(crate) use store::{closed_usage, funding, recorded_from};
 
-use store::Used;
+use store::{Costs, Used};
 
 use crate::{
     accounts::{
@@ -62,7 +62,7 @@ use crate::{
     ids::{AccountId, CauseId, PriceVersionId},
     ledger::{
         posting::Posting,
-        store::{Cause, lock, post, post_in},
+        store::{Cause, funds, lock, post, post_in},
     },
     money::{Amount, Currency},
 };
@@ -96,7 +96,9 @@ impl Closing {
             return Ok(Vec::new());
         }
         let account = accounts::read(connection, account).await?;
-        let months = self.open_months(connection, &account, funds.open_period, period).await?;
+        let months = self
+            .open_months(connection, &account, funds.open_period, period, Costs::Summed)
+            .await?;
         store::move_open_period(connection, account.account_id, next(period)).await?;
         let mut made = Vec::new();
         for month in &months {
@@ -172,27 +174,25 @@ impl Closing {
     /// [`BillingError::SellerNotSet`], and failures of the database.
     pub async fn preview(
         &self,
+        snapshot: &mut PgConnection,
         account: AccountId,
         period: Option<NaiveDate>,
     ) -> Result<(NaiveDate, Document), BillingError> {
-        // The same statements as a closing, rolled back: the lock is held for their time.
-        let mut transaction = self.pool.begin().await?;
-        let (seller, _) =
-            sellers::seller(&mut transaction).await?.ok_or(BillingError::SellerNotSet)?;
-        let funds = lock(&mut transaction, account).await?;
-        let account = accounts::read(&mut transaction, account).await?;
+        let (seller, _) = sellers::seller(snapshot).await?.ok_or(BillingError::SellerNotSet)?;
+        let funds = funds(snapshot, account).await?;
+        let account = accounts::read(snapshot, account).await?;
         let until = period.unwrap_or(funds.period);
         if until < funds.open_period {
             return Err(BillingError::PeriodClosed { account: account.handle, period: until });
         }
-        let months = self.open_months(&mut transaction, &account, funds.open_period, until).await?;
+        let months =
+            self.open_months(snapshot, &account, funds.open_period, until, Costs::LeftOut).await?;
         for month in months {
             if period.is_some_and(|period| period != month.period) {
                 continue;
             }
             let today = funds.as_of.date_naive();
-            let assembled =
-                self.assembled(&mut transaction, &account, &seller, &month, today).await?;
+            let assembled = self.assembled(snapshot, &account, &seller, &month, today).await?;
             if let Some(document) = assembled.document {
                 return Ok((month.period, document));
             }
@@ -207,12 +207,13 @@ impl Closing {
         account: &Account,
         from: NaiveDate,
         until: NaiveDate,
+        costs: Costs,
     ) -> Result<Vec<OpenMonth>, BillingError> {
         let account = account.account_id;
         let (periods, begins) =
             ((from, until), store::recorded_from(connection, account, from).await?);
         let Used { mut usage, mut costs } =
-            store::usage(connection, account, periods, begins).await?;
+            store::usage(connection, account, periods, begins, costs).await?;
         let mut funding = store::funding(connection, account, periods, begins).await?;
         let months: BTreeSet<NaiveDate> = usage
             .keys()

@@ -116,7 +116,10 @@ impl From<UsageRow> for UsageSum {
 // primary key alone would all look at. What was free (posting 0) has no line, and what was reversed
 // before the closing is not billed; both were served, and cost ourselves what they cost. An answer
 // from the gateway's own cache cost nothing, and what images cost no price version says.
-const USAGE: &str = "
+macro_rules! usage {
+    ($costs:literal) => {
+        concat!(
+            "
     SELECT event.period, event.model_id, model.name AS model, price.price_version,
            event.tier_above, event.cache_hit,
            date_trunc('month', event.occurred_at AT TIME ZONE 'UTC')::date AS month, billed,
@@ -126,14 +129,9 @@ const USAGE: &str = "
            sum(event.cache_read) AS cache_read, sum(event.cache_write) AS cache_write,
            sum(event.reasoning) AS reasoning, sum(event.audio_input) AS audio_input,
            sum(event.audio_output) AS audio_output, sum(event.images) AS images, sum(event.charge) AS charge,
-           price.cost_currency,
-           CASE WHEN NOT event.cache_hit THEN own_cost(
-               price, sum(event.input) FILTER (WHERE event.images = 0), sum(event.output) FILTER (WHERE event.images = 0),
-               sum(event.cache_read) FILTER (WHERE event.images = 0),
-               sum(event.cache_write) FILTER (WHERE event.images = 0),
-               sum(event.reasoning) FILTER (WHERE event.images = 0),
-               sum(event.audio_input) FILTER (WHERE event.images = 0),
-               sum(event.audio_output) FILTER (WHERE event.images = 0)) END AS cost
+           ",
+            $costs,
+            "
     FROM (
         SELECT event.*, event.posting > 0 AND reversal.event_id IS NULL AS billed
         FROM usage_events AS event
@@ -144,7 +142,30 @@ const USAGE: &str = "
     ) AS event
     JOIN models AS model USING (model_id)
     JOIN price_versions AS price ON price.price_version = event.price_version
-    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8";
+    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8"
+        )
+    };
+}
+
+const USAGE: &str = usage!("NULL AS cost_currency, NULL::numeric AS cost");
+const USAGE_WITH_COSTS: &str = usage!(
+    "price.cost_currency,
+     CASE WHEN NOT event.cache_hit THEN own_cost(
+         price, sum(event.input) FILTER (WHERE event.images = 0),
+         sum(event.output) FILTER (WHERE event.images = 0),
+         sum(event.cache_read) FILTER (WHERE event.images = 0),
+         sum(event.cache_write) FILTER (WHERE event.images = 0),
+         sum(event.reasoning) FILTER (WHERE event.images = 0),
+         sum(event.audio_input) FILTER (WHERE event.images = 0),
+         sum(event.audio_output) FILTER (WHERE event.images = 0)) END AS cost"
+);
+
+/// Whether what usage cost ourselves is summed, too. A tenant may not see it, nor may the statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Costs {
+    Summed,
+    LeftOut,
+}
 
 /// When the first event of a period can have been recorded: at its first moment, a clock's error
 /// aside, or once the month before was closed early by a final invoice.
@@ -167,9 +188,14 @@ pub(super) async fn usage(
     account: AccountId,
     periods: (NaiveDate, NaiveDate),
     begins: DateTime<Utc>,
+    costs: Costs,
 ) -> Result<Used, BillingError> {
+    let statement = match costs {
+        Costs::Summed => USAGE_WITH_COSTS,
+        Costs::LeftOut => USAGE,
+    };
     let mut used = Used::default();
-    for mut row in usage_rows(connection, account, periods, begins, None).await? {
+    for mut row in usage_rows(connection, statement, account, periods, begins, None).await? {
         if let (Some(currency), Some(cost)) = (row.cost_currency.take(), row.cost) {
             let currency = currency.parse().map_err(|_| LedgerError::Stored(currency))?;
             let sum = used.costs.entry(row.period).or_default().entry(currency).or_default();
@@ -191,19 +217,21 @@ pub(crate) async fn closed_usage(
 ) -> Result<Vec<UsageSum>, BillingError> {
     let begins = recorded_from(connection, account, period).await?;
     let periods = (period, period);
-    let rows = usage_rows(connection, account, periods, begins, Some(closed_at_posting)).await?;
+    let rows =
+        usage_rows(connection, USAGE, account, periods, begins, Some(closed_at_posting)).await?;
     Ok(rows.into_iter().filter(|row| row.billed).map(UsageSum::from).collect())
 }
 
 async fn usage_rows(
     connection: &mut PgConnection,
+    statement: &'static str,
     account: AccountId,
     (from, until): (NaiveDate, NaiveDate),
     begins: DateTime<Utc>,
     closed_at_posting: Option<i64>,
 ) -> Result<Vec<UsageRow>, BillingError> {
     // Planned with the moment known, which tells the planner how few partitions matter.
-    let query = sqlx::query_as(USAGE).persistent(false);
+    let query = sqlx::query_as(statement).persistent(false);
     let query = query.bind(account).bind(from).bind(until).bind(begins).bind(closed_at_posting);
     Ok(query.fetch_all(connection).await?)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use tollgate::{
-    database::reports::ReportPool,
+    database::reports::{ReportPool, Reports},
     ids::AccountId,
     ledger::{
         chart::PaymentMethod,
@@ -45,7 +45,7 @@ impl Books {
     /// of 2,500,000 tokens.
     pub(crate) async fn open() -> Self {
         let options = fresh_database().await;
-        let reports = ReportPool::open(options.clone());
+        let reports = Reports::open(&options).all();
         let pool = PgPoolOptions::new().max_connections(20).connect_with(options).await.unwrap();
         let books = Self { pool, reports };
         books.run("INSERT INTO models (name) VALUES ('acme/parrot')").await;

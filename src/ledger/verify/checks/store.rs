@@ -21,6 +21,7 @@ pub(in crate::ledger::verify) const ALL: &[SqlCheck] = &[
     EVENTS_IN_THEIR_PARTITION,
     ROLLUPS_EQUAL_EVENTS,
     APPEND_ONLY_GUARDS,
+    TENANT_ISOLATION,
     billing::CLOSED_PERIODS_CLEAR,
     billing::NUMBERS_WITHOUT_GAPS,
     billing::DOCUMENTS_EQUAL_TRANSFERS,
@@ -513,6 +514,31 @@ const APPEND_ONLY_GUARDS: SqlCheck = check!(
             WHERE tgrelid = tables.oid AND tgfoid = 'refuse_change'::regproc
               AND tgenabled IN ('O', 'A') AND tgqual IS NULL
               AND tgtype & 2 <> 0 AND tgtype & change.bit <> 0)",
+);
+
+const TENANT_ISOLATION: SqlCheck = check!(
+    "tenant_isolation",
+    "whatever the tenants' role reads, the database shows it one account's rows",
+    examined: "
+        SELECT count(*) FROM pg_class
+        WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v')
+          AND has_any_column_privilege('tollgate_tenant', oid, 'SELECT')
+          AND $1::uuid IS NOT DISTINCT FROM $1",
+    bad: "
+        SELECT format('%s shows a tenant the rows of every account', relname) AS finding
+        FROM pg_class
+        WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v')
+          AND has_any_column_privilege('tollgate_tenant', oid, 'SELECT')
+          AND EXISTS (SELECT FROM pg_attribute
+                      WHERE attrelid = pg_class.oid AND attname = 'account_id'
+                        AND NOT attisdropped)
+          AND CASE relkind
+              WHEN 'v' THEN NOT coalesce('security_invoker=true' = ANY (reloptions), false)
+              ELSE NOT relrowsecurity OR relispartition
+                   OR EXISTS (SELECT FROM pg_policy
+                              WHERE polrelid = pg_class.oid AND polpermissive
+                                AND pg_get_expr(polqual, polrelid) NOT LIKE '%tenant_account()%')
+              END",
 );
 
 /// Takes the routes of every kind of transfer: their kinds, debit lines and credit lines.
