@@ -45,6 +45,9 @@ pub(crate) fn enterprise() -> Contract {
             ModelDiscount { model: "Pro/*".to_owned(), percent: "20".to_owned() },
             ModelDiscount { model: "gpt-4o".to_owned(), percent: "0".to_owned() },
         ],
+        dpa_reference: "DPA 2026-17".to_owned(),
+        dpa_signed_on: "2026-02-28".to_owned(),
+        details_retention_days: 90,
     }
 }
 
