@@ -281,6 +281,40 @@ pub(super) async fn write_status(
     Ok(())
 }
 
+// A name cannot be empty. The reason of a suspension for overdue invoices is the server's own text, by
+// which the suspension is taken back. Country and tax treatment are no person's.
+const ERASE: &str = "
+    UPDATE accounts
+       SET display_name = '[erased]', accounts_payable_email = '',
+           status_reason = CASE WHEN status_reason LIKE 'overdue: %' THEN status_reason ELSE '' END,
+           legal_name = CASE WHEN $2 THEN '' ELSE legal_name END,
+           address_line_1 = CASE WHEN $2 THEN '' ELSE address_line_1 END,
+           address_line_2 = CASE WHEN $2 THEN '' ELSE address_line_2 END,
+           city = CASE WHEN $2 THEN '' ELSE city END,
+           postal_code = CASE WHEN $2 THEN '' ELSE postal_code END,
+           subdivision = CASE WHEN $2 THEN '' ELSE subdivision END,
+           registration_id = CASE WHEN $2 THEN '' ELSE registration_id END,
+           tax_id = CASE WHEN $2 THEN '' ELSE tax_id END,
+           purchase_order = CASE WHEN $2 THEN '' ELSE purchase_order END,
+           cost_centre = CASE WHEN $2 THEN '' ELSE cost_centre END,
+           version = version + 1, updated_at = now()
+     WHERE account_id = $1
+       AND (display_name <> '[erased]' OR accounts_payable_email <> ''
+            OR status_reason <> '' AND status_reason NOT LIKE 'overdue: %'
+            OR $2 AND concat(legal_name, address_line_1, address_line_2, city, postal_code,
+                             subdivision, registration_id, tax_id, purchase_order, cost_centre) <> '')";
+
+/// Erases what is personal; of a closed account what invoices needed, too. Returns whether there was
+/// anything.
+pub(super) async fn erase(
+    connection: &mut PgConnection,
+    account: AccountId,
+    is_closed: bool,
+) -> sqlx::Result<bool> {
+    let done = sqlx::query(ERASE).bind(account).bind(is_closed).execute(connection).await?;
+    Ok(done.rows_affected() > 0)
+}
+
 /// Takes the credit limit out of the funds of an account that is being closed, so that a server
 /// which has not heard of it yet is granted no lease. The contract keeps it for the record.
 pub(super) async fn withdraw_credit_limit(

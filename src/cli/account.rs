@@ -9,6 +9,7 @@ use crate::{
         client::Authorized,
         error::CliError,
         output::{Table, Value, decimal, moment, money, text, word},
+        personal_data,
     },
     proto::{
         Account, AccountStatus, Address, CloseAccountRequest, Contract, CreateAccountRequest,
@@ -81,6 +82,12 @@ pub(super) enum AccountCommand {
     /// Take a suspension back
     #[command(after_help = RESUME_EXAMPLES)]
     Resume(ChangeArgs),
+    /// Write down what is stored about it or one of its end users
+    #[command(after_help = personal_data::EXPORT_EXAMPLES)]
+    ExportPersonalData(personal_data::ExportArgs),
+    /// Erase what is personal of it or one of its end users, and keep the books
+    #[command(after_help = personal_data::ERASE_EXAMPLES)]
+    ErasePersonalData(personal_data::EraseArgs),
     /// End it for good
     #[command(after_help = CLOSE_EXAMPLES)]
     Close(ChangeArgs),
@@ -303,6 +310,12 @@ pub(super) async fn run(command: AccountCommand, session: &Session) -> Result<()
     let account = match command {
         AccountCommand::List { status, limit } => {
             return list(&mut accounts, session, status, &limit).await;
+        }
+        AccountCommand::ExportPersonalData(args) => {
+            return personal_data::export(&mut accounts, args).await;
+        }
+        AccountCommand::ErasePersonalData(args) => {
+            return personal_data::erase(&mut accounts, session, args).await;
         }
         AccountCommand::Create(args) => create(&mut accounts, *args).await?,
         AccountCommand::Update(args) => update(&mut accounts, *args).await?,

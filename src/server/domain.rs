@@ -18,6 +18,7 @@ use crate::{
         rollups,
         window::UsageWindow,
     },
+    personal_data::retention,
 };
 
 /// When to read again after a failure: neither a price nor a token that was revoked must stay good for
@@ -53,6 +54,9 @@ impl Domain {
         rollups::keep(one, parts.metrics.metering.clone(), &parts.tasks);
         let one = pool::single(parts.pool.connect_options().as_ref().clone(), "seals");
         seals::keep(one, parts.metrics.metering.clone(), &parts.tasks);
+        let one = pool::single(parts.pool.connect_options().as_ref().clone(), "details retention");
+        let days = parts.details_retention_days;
+        retention::keep(one, days, parts.metrics.metering.clone(), &parts.tasks);
         let closing = Closing::new(parts.pool.clone(), Arc::clone(&book));
         if parts.closes_months {
             closing.clone().keep(&parts.tasks);

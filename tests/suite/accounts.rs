@@ -201,6 +201,11 @@ const BAD_CONTRACTS: &[BadContract] = &[
         "TOO_MANY",
         "contract.model_discounts",
     ),
+    (|c| "2026-2-3".clone_into(&mut c.dpa_signed_on), "INVALID_DATE", "contract.dpa_signed_on"),
+    (|c| "9999-01-01".clone_into(&mut c.dpa_signed_on), "DATE_TO_COME", "contract.dpa_signed_on"),
+    (|c| c.dpa_signed_on.clear(), "MISSING", "contract.dpa_signed_on"),
+    (|c| c.dpa_reference.clear(), "MISSING", "contract.dpa_reference"),
+    (|c| c.details_retention_days = 3_651, "OUT_OF_RANGE", "contract.details_retention_days"),
 ];
 
 #[tokio::test]
