@@ -108,7 +108,9 @@ impl AccountService for AccountApi {
         let subject = Subject::new(record.account_id, request.end_user.clone()).map_err(refused)?;
         let (response, changes) =
             personal_data::erase(&self.pool, &subject, record.status, &request).await?;
-        changes.iter().for_each(|change| self.directory.invalidate(change));
+        for change in &changes {
+            self.directory.invalidate(change);
+        }
         Ok(Response::new(response))
     }
 

@@ -165,12 +165,12 @@ async fn step(
         }
         Progress::Unsettled => {
             let rows = store::erase_unsettled(pool, account).await?;
-            ("unsettled_authorizations", (rows, again_or(rows, at, Progress::Keys)))
+            ("unsettled_authorizations", (rows, Some(again_or(rows, at, Progress::Keys))))
         }
         Progress::Keys => {
             let rows = store::erase_keys(pool, account).await?;
             let then = Progress::Answers(String::new(), String::new());
-            ("api_keys", (rows, again_or(rows, at, then)))
+            ("api_keys", (rows, Some(again_or(rows, at, then))))
         }
         Progress::Answers(rpc, key) => {
             let (rows, last) = store::erase_answers(pool, account, &rpc, &key).await?;
@@ -185,8 +185,8 @@ async fn step(
     Ok((Erased { place, rows }, next))
 }
 
-fn again_or(rows: u64, at: Progress, then: Progress) -> Option<Progress> {
-    Some(if rows > 0 { at } else { then })
+fn again_or(rows: u64, at: Progress, then: Progress) -> Progress {
+    if rows > 0 { at } else { then }
 }
 
 /// Ends an erasure in the transaction of its entry in the audit trail: erases the account's own row, and
