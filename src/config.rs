@@ -17,6 +17,7 @@ use sqlx::postgres::PgConnectOptions;
 use thiserror::Error;
 
 use crate::{
+    accounts::contract::MAX_RETENTION_DAYS,
     authorization::{lifetime::Lifetime, limits},
     database::embedded::EmbeddedOptions,
     identity::secret::{SECRET_FILE, Secret, SecretError},
@@ -124,6 +125,11 @@ pub struct ServeArguments {
     #[arg(value_parser = clap::value_parser!(u16).range(0..=3650))]
     pub overdue_grace_days: Option<u16>,
 
+    /// For how long details of usage (end user, labels, the provider's usage object) are kept, 1d to
+    /// 3650d; an account can say otherwise [default: until they are erased]
+    #[arg(long, value_name = "DAYS", env = "TOLLGATE_DETAILS_RETENTION", value_parser = days)]
+    pub details_retention: Option<u16>,
+
     /// The directory of Postgres's server programs [default: the newest installed]
     #[arg(long, value_name = "DIR", env = "TOLLGATE_POSTGRES_BIN")]
     pub postgres_bin: Option<PathBuf>,
@@ -200,6 +206,8 @@ pub struct Config {
     pub closes_months: bool,
     /// After how many days past due an account is suspended; never where it is not said.
     pub overdue_grace_days: Option<u16>,
+    /// For how many days details of usage are kept; until they are erased where it is not said.
+    pub details_retention_days: Option<u16>,
     /// Whose tokens are believed.
     pub tokens: TokenConfig,
     /// The file in which an operator's token is left at each start, if any.
@@ -314,6 +322,7 @@ impl Config {
             },
             closes_months: arguments.closing == ClosingMode::Automatic,
             overdue_grace_days: arguments.overdue_grace_days,
+            details_retention_days: arguments.details_retention,
             tokens: arguments.tokens.build(secret)?,
             operator_token,
             open_health: is_open(OpenService::Health),
@@ -377,6 +386,14 @@ fn authorization_lifetime(text: &str) -> Result<Duration, String> {
 
 fn settlement_grace(text: &str) -> Result<Duration, String> {
     span(text, Duration::from_secs(1)..=limits::LONGEST_SETTLEMENT_GRACE)
+}
+
+/// Whole days, 1 to [`MAX_RETENTION_DAYS`].
+fn days(text: &str) -> Result<u16, String> {
+    let digits = text.strip_suffix('d').filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
+    let days = digits.and_then(|digits| digits.parse::<u16>().ok());
+    days.filter(|days| (1..=MAX_RETENTION_DAYS).contains(&u32::from(*days)))
+        .ok_or_else(|| format!("write days such as 400d, from 1d to {MAX_RETENTION_DAYS}d"))
 }
 
 /// Whole seconds, minutes or hours within bounds.

@@ -145,3 +145,16 @@ fn a_secret_is_given_once_and_so_is_the_one_before_it() {
     assert!(config.tokens.previous_secret.is_some());
     assert!(!format!("{config:?}").contains(SECRET));
 }
+
+#[test]
+fn details_are_kept_for_whole_days_within_bounds_or_until_they_are_erased() {
+    assert_eq!(Config::build(&arguments(&[])).unwrap().details_retention_days, None);
+    for (text, days) in [("1d", 1), ("400d", 400), ("3650d", 3650)] {
+        let config = Config::build(&arguments(&["--details-retention", text])).unwrap();
+        assert_eq!(config.details_retention_days, Some(days));
+    }
+    for text in ["0d", "3651d", "400", "d", "-1d", "+1d", "1.5d", "400h", "99999999d"] {
+        let line = ["serve", "--details-retention", text];
+        assert!(Line::try_parse_from(line).is_err(), "{text} was taken");
+    }
+}

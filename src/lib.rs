@@ -18,6 +18,7 @@ pub mod ids;
 pub mod ledger;
 pub mod metering;
 pub mod money;
+pub mod personal_data;
 pub mod problem;
 pub mod proto;
 pub mod server;

@@ -1,5 +1,6 @@
 //! What is agreed with a customer: who they are on paper, how they pay, what they get off.
 
+use chrono::{Days, NaiveDate};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +10,7 @@ use crate::{
         fields::{country, email, text},
     },
     catalog::pattern::ModelDiscount,
+    clock,
     money::{Amount, Currency},
 };
 
@@ -18,6 +20,8 @@ pub const NAME_LENGTH: usize = 200;
 pub const NUMBER_LENGTH: usize = 64;
 /// The longest postal code, in characters; the longest in use has ten.
 pub const POSTAL_CODE_LENGTH: usize = 20;
+/// The longest that details of usage can be kept where somebody says for how long, in days.
+pub const MAX_RETENTION_DAYS: u32 = 3_650;
 /// The most discounts for single models: each is compared on every first pricing of a model.
 pub const MAX_MODEL_DISCOUNTS: usize = 100;
 
@@ -99,7 +103,7 @@ pub struct Address {
 }
 
 /// What is agreed with a customer. Nothing in it but the payment terms, the limit, the tax and the
-/// discounts changes what a request may cost; the rest is for invoices.
+/// discounts changes what a request may cost; the rest is for invoices, and about personal data.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Contract {
     /// The customer's name on an invoice.
@@ -128,6 +132,20 @@ pub struct Contract {
     pub discount_percent: Decimal,
     /// Instead of `discount_percent` for these models; the first that matches counts.
     pub model_discounts: Vec<ModelDiscount>,
+    /// What is agreed about personal data.
+    pub data_protection: DataProtection,
+}
+
+/// What is agreed with a customer about personal data that we process for them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DataProtection {
+    /// The number of the data processing agreement (GDPR Art. 28), or where it is kept; may be empty.
+    pub dpa_reference: String,
+    /// The day on which it was signed; there if and only if the reference is.
+    pub dpa_signed_on: Option<NaiveDate>,
+    /// For how many days details of usage are kept, 1 to [`MAX_RETENTION_DAYS`]; what the server says
+    /// where nothing is.
+    pub details_retention_days: Option<u32>,
 }
 
 impl Contract {
@@ -143,6 +161,7 @@ impl Contract {
         text("contract.purchase_order", &self.purchase_order, NUMBER_LENGTH)?;
         text("contract.cost_centre", &self.cost_centre, NUMBER_LENGTH)?;
         email("contract.accounts_payable_email", &self.accounts_payable_email)?;
+        self.data_protection.check()?;
         self.check_money(currency)
     }
 
@@ -188,6 +207,39 @@ impl Contract {
     pub fn tax_rate(&self) -> Decimal {
         // A percentage has at most 4 decimals, so that this has at most 6 and is exact.
         self.tax_rate_percent.checked_mul(Decimal::new(1, 2)).unwrap_or(Decimal::ONE).normalize()
+    }
+}
+
+impl DataProtection {
+    fn check(&self) -> Result<(), InvalidField> {
+        text("contract.dpa_reference", &self.dpa_reference, NAME_LENGTH)?;
+        match (self.dpa_reference.is_empty(), self.dpa_signed_on) {
+            (true, Some(_)) => {
+                let problem = "is missing; name the agreement that was signed on dpa_signed_on";
+                return Err(InvalidField::new("contract.dpa_reference", "MISSING", problem));
+            }
+            (false, None) => {
+                let problem = "is missing; give the day on which the agreement was signed";
+                return Err(InvalidField::new("contract.dpa_signed_on", "MISSING", problem));
+            }
+            // It may be tomorrow already where it was signed.
+            (_, Some(day))
+                if Some(day) > clock::now().date_naive().checked_add_days(Days::new(1)) =>
+            {
+                let problem = format!("{day} is to come; give the day on which it was signed");
+                let field = "contract.dpa_signed_on";
+                return Err(InvalidField::new(field, "DATE_TO_COME", problem));
+            }
+            _ => {}
+        }
+        match self.details_retention_days {
+            Some(days) if !(1..=MAX_RETENTION_DAYS).contains(&days) => Err(InvalidField::new(
+                "contract.details_retention_days",
+                "OUT_OF_RANGE",
+                format!("is {days}; give 1 to {MAX_RETENTION_DAYS}, or 0 for what the server says"),
+            )),
+            _ => Ok(()),
+        }
     }
 }
 

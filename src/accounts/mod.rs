@@ -193,6 +193,23 @@ pub(crate) async fn read(
     store::account(connection, account).await?.ok_or_else(|| unknown(account))
 }
 
+/// Erases what is personal on an account: names and addresses of people who are written to, and where
+/// it is closed what invoices needed as well. `None` where there is nothing to erase.
+///
+/// # Errors
+/// There is no such account, or the database failed.
+pub(crate) async fn erase(
+    connection: &mut PgConnection,
+    account: AccountId,
+) -> Result<Option<Changed<Account>>, AccountError> {
+    let (current, _) = locked(connection, account).await?;
+    let is_closed = current.status == AccountStatus::Closed;
+    if !store::erase(connection, account, is_closed).await? {
+        return Ok(None);
+    }
+    finish(connection, account, Vec::new()).await.map(Some)
+}
+
 /// Suspends an account, or lets it work again, for what the books found. The caller holds the lock of
 /// its funds.
 ///

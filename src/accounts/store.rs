@@ -11,7 +11,7 @@ use crate::{
     accounts::{
         account::{Account, AccountStatus, NewAccount},
         change::{CHANNEL, Change},
-        contract::{Address, Contract, PaymentTerms, TaxTreatment},
+        contract::{Address, Contract, DataProtection, PaymentTerms, TaxTreatment},
     },
     catalog::pattern::ModelDiscount,
     ids::AccountId,
@@ -29,7 +29,8 @@ macro_rules! select_account {
                     address_line_1, address_line_2, city, postal_code, subdivision, country_code,
                     registration_id, tax_id, tax_treatment, tax_rate_percent, purchase_order,
                     cost_centre, accounts_payable_email, payment_terms, credit_limit,
-                    discount_percent, version, created_at, updated_at,
+                    discount_percent, dpa_reference, dpa_signed_on, details_retention_days, version,
+                    created_at, updated_at,
                     ARRAY(SELECT model
                             FROM account_model_discounts d
                            WHERE d.account_id = a.account_id
@@ -185,6 +186,7 @@ pub(super) async fn write_contract(
                 registration_id = $10, tax_id = $11, tax_treatment = $12, tax_rate_percent = $13,
                 purchase_order = $14, cost_centre = $15, accounts_payable_email = $16,
                 payment_terms = $17, credit_limit = $18, discount_percent = $19,
+                dpa_reference = $20, dpa_signed_on = $21, details_retention_days = $22,
                 version = version + 1, updated_at = now()
           WHERE account_id = $1",
     )
@@ -207,6 +209,9 @@ pub(super) async fn write_contract(
     .bind(contract.payment_terms.as_str())
     .bind(contract.credit_limit.decimal())
     .bind(contract.discount_percent)
+    .bind(&contract.data_protection.dpa_reference)
+    .bind(contract.data_protection.dpa_signed_on)
+    .bind(contract.data_protection.details_retention_days.and_then(|days| i32::try_from(days).ok()))
     .execute(&mut *connection)
     .await?;
     write_funds(&mut *connection, account, contract).await?;
@@ -276,6 +281,40 @@ pub(super) async fn write_status(
     Ok(())
 }
 
+// A name cannot be empty. The reason of a suspension for overdue invoices is the server's own text, by
+// which the suspension is taken back. Country and tax treatment are no person's.
+const ERASE: &str = "
+    UPDATE accounts
+       SET display_name = '[erased]', accounts_payable_email = '',
+           status_reason = CASE WHEN status_reason LIKE 'overdue: %' THEN status_reason ELSE '' END,
+           legal_name = CASE WHEN $2 THEN '' ELSE legal_name END,
+           address_line_1 = CASE WHEN $2 THEN '' ELSE address_line_1 END,
+           address_line_2 = CASE WHEN $2 THEN '' ELSE address_line_2 END,
+           city = CASE WHEN $2 THEN '' ELSE city END,
+           postal_code = CASE WHEN $2 THEN '' ELSE postal_code END,
+           subdivision = CASE WHEN $2 THEN '' ELSE subdivision END,
+           registration_id = CASE WHEN $2 THEN '' ELSE registration_id END,
+           tax_id = CASE WHEN $2 THEN '' ELSE tax_id END,
+           purchase_order = CASE WHEN $2 THEN '' ELSE purchase_order END,
+           cost_centre = CASE WHEN $2 THEN '' ELSE cost_centre END,
+           version = version + 1, updated_at = now()
+     WHERE account_id = $1
+       AND (display_name <> '[erased]' OR accounts_payable_email <> ''
+            OR status_reason <> '' AND status_reason NOT LIKE 'overdue: %'
+            OR $2 AND concat(legal_name, address_line_1, address_line_2, city, postal_code,
+                             subdivision, registration_id, tax_id, purchase_order, cost_centre) <> '')";
+
+/// Erases what is personal; of a closed account what invoices needed, too. Returns whether there was
+/// anything.
+pub(super) async fn erase(
+    connection: &mut PgConnection,
+    account: AccountId,
+    is_closed: bool,
+) -> sqlx::Result<bool> {
+    let done = sqlx::query(ERASE).bind(account).bind(is_closed).execute(connection).await?;
+    Ok(done.rows_affected() > 0)
+}
+
 /// Takes the credit limit out of the funds of an account that is being closed, so that a server
 /// which has not heard of it yet is granted no lease. The contract keeps it for the record.
 pub(super) async fn withdraw_credit_limit(
@@ -339,6 +378,16 @@ fn contract_of(row: &PgRow) -> sqlx::Result<Contract> {
         credit_limit: amount_of(row, "credit_limit")?,
         discount_percent: percent_of(row, "discount_percent")?,
         model_discounts: discounts_of(row)?,
+        data_protection: data_protection_of(row)?,
+    })
+}
+
+fn data_protection_of(row: &PgRow) -> sqlx::Result<DataProtection> {
+    let days: Option<i32> = row.try_get("details_retention_days")?;
+    Ok(DataProtection {
+        dpa_reference: row.try_get("dpa_reference")?,
+        dpa_signed_on: row.try_get("dpa_signed_on")?,
+        details_retention_days: days.and_then(|days| u32::try_from(days).ok()),
     })
 }
 

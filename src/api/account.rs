@@ -18,6 +18,7 @@ use crate::{
         convert::{self, BadField},
         idempotency::{self, Begun, Turn},
         named_account::{named_account, named_account_record},
+        personal_data,
         status::refused,
     },
     authorization::Authorizer,
@@ -25,6 +26,7 @@ use crate::{
     ids::AccountId,
     ledger::credits,
     money::Currency,
+    personal_data::erasure::Subject,
     proto::{self, account_service_server::AccountService},
 };
 
@@ -83,6 +85,36 @@ impl AccountApi {
 
 #[tonic::async_trait]
 impl AccountService for AccountApi {
+    type ExportPersonalDataStream = personal_data::Pieces;
+
+    async fn export_personal_data(
+        &self,
+        request: Request<proto::ExportPersonalDataRequest>,
+    ) -> Result<Response<Self::ExportPersonalDataStream>, Status> {
+        let name = &request.get_ref().account;
+        let id = named_account(&self.directory, caller(&request)?, "account", name).await?;
+        let reports = reports_of(&self.reports, caller(&request)?);
+        let subject = Subject::new(id, request.into_inner().end_user).map_err(refused)?;
+        personal_data::export(&reports, subject).await.map(Response::new)
+    }
+
+    async fn erase_personal_data(
+        &self,
+        request: Request<proto::ErasePersonalDataRequest>,
+    ) -> Result<Response<proto::ErasePersonalDataResponse>, Status> {
+        let name = &request.get_ref().account;
+        let record =
+            named_account_record(&self.directory, caller(&request)?, "account", name).await?;
+        let request = request.into_inner();
+        let subject = Subject::new(record.account_id, request.end_user.clone()).map_err(refused)?;
+        let (response, changes) =
+            personal_data::erase(&self.pool, &subject, record.status, &request).await?;
+        for change in &changes {
+            self.directory.invalidate(change);
+        }
+        Ok(Response::new(response))
+    }
+
     async fn create_account(
         &self,
         request: Request<proto::CreateAccountRequest>,

@@ -1,11 +1,14 @@
 //! Accounts and contracts between the contract's messages and the domain's types.
 
+use chrono::NaiveDate;
 use tonic::Status;
 
 use crate::{
     accounts::{
         account::{Account, AccountStatus},
-        contract::{Address, Contract, MAX_MODEL_DISCOUNTS, PaymentTerms, TaxTreatment},
+        contract::{
+            Address, Contract, DataProtection, MAX_MODEL_DISCOUNTS, PaymentTerms, TaxTreatment,
+        },
         fields::percent,
     },
     api::{
@@ -72,6 +75,13 @@ fn contract(contract: Contract, currency: Currency) -> proto::Contract {
                 percent: discount.percent.to_string(),
             })
             .collect(),
+        dpa_reference: contract.data_protection.dpa_reference,
+        dpa_signed_on: contract
+            .data_protection
+            .dpa_signed_on
+            .map(|day| day.to_string())
+            .unwrap_or_default(),
+        details_retention_days: contract.data_protection.details_retention_days.unwrap_or(0),
     }
 }
 
@@ -140,6 +150,24 @@ pub(super) fn read_contract(
         discount_percent: percent("contract.discount_percent", &message.discount_percent)
             .map_err(refused)?,
         model_discounts: read_discounts(&message.model_discounts)?,
+        data_protection: DataProtection {
+            dpa_reference: message.dpa_reference,
+            dpa_signed_on: read_day("contract.dpa_signed_on", &message.dpa_signed_on)?,
+            details_retention_days: Some(message.details_retention_days).filter(|days| *days != 0),
+        },
+    })
+}
+
+/// A day such as `2026-11-22`, or none.
+fn read_day(field: &str, text: &str) -> Result<Option<NaiveDate>, Status> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let day = Some(text).filter(|text| text.len() == "2026-11-22".len());
+    day.and_then(|text| text.parse().ok()).map(Some).ok_or_else(|| {
+        let shown: String = text.chars().take(40).collect();
+        let problem = format!("{shown:?} is no day; write it like 2026-11-22");
+        refused(BadField::new(field, "INVALID_DATE", problem))
     })
 }
 

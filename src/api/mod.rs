@@ -19,6 +19,7 @@ pub mod key;
 mod key_convert;
 pub mod ledger;
 pub mod named_account;
+mod personal_data;
 mod report;
 pub mod seller;
 mod settlement;

@@ -9,6 +9,7 @@ use crate::{
         client::Authorized,
         error::CliError,
         output::{Table, Value, decimal, moment, money, text, word},
+        personal_data,
     },
     proto::{
         Account, AccountStatus, Address, CloseAccountRequest, Contract, CreateAccountRequest,
@@ -36,7 +37,9 @@ Only what is named changes; an empty text clears.
 
 Examples:
   tollgate account update acme --credit-limit 10000 --payment-terms net-30
-  tollgate account update acme --purchase-order '' --model-discount 'Pro/*=15'";
+  tollgate account update acme --purchase-order '' --model-discount 'Pro/*=15'
+  tollgate account update acme --dpa-reference 'DPA 2026-17' --dpa-signed-on 2026-11-22 \\
+      --details-retention-days 90";
 const SUSPEND_EXAMPLES: &str = "\
 Every key of the account is denied until it is resumed.
 
@@ -79,6 +82,12 @@ pub(super) enum AccountCommand {
     /// Take a suspension back
     #[command(after_help = RESUME_EXAMPLES)]
     Resume(ChangeArgs),
+    /// Write down what is stored about it or one of its end users
+    #[command(after_help = personal_data::EXPORT_EXAMPLES)]
+    ExportPersonalData(personal_data::ExportArgs),
+    /// Erase what is personal of it or one of its end users, and keep the books
+    #[command(after_help = personal_data::ERASE_EXAMPLES)]
+    ErasePersonalData(personal_data::EraseArgs),
     /// End it for good
     #[command(after_help = CLOSE_EXAMPLES)]
     Close(ChangeArgs),
@@ -183,6 +192,15 @@ pub(super) struct ContractArgs {
     /// replaces the whole list; '' clears it
     #[arg(long, value_name = "MODEL=PERCENT")]
     model_discount: Vec<String>,
+    /// The data processing agreement (GDPR Art. 28): its number or where it is kept
+    #[arg(long, value_name = "TEXT")]
+    dpa_reference: Option<String>,
+    /// The day on which it was signed, such as 2026-11-22
+    #[arg(long, value_name = "DAY")]
+    dpa_signed_on: Option<String>,
+    /// For how many days details of usage are kept; 0 for what the server says
+    #[arg(long, value_name = "DAYS")]
+    details_retention_days: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -228,6 +246,11 @@ impl ContractArgs {
         set(&mut contract.cost_centre, &self.cost_centre);
         set(&mut contract.accounts_payable_email, &self.accounts_payable_email);
         set(&mut contract.discount_percent, &self.discount);
+        set(&mut contract.dpa_reference, &self.dpa_reference);
+        set(&mut contract.dpa_signed_on, &self.dpa_signed_on);
+        if let Some(days) = self.details_retention_days {
+            contract.details_retention_days = days;
+        }
         if let Some(treatment) = self.tax_treatment {
             contract.set_tax_treatment(match treatment {
                 Treatment::Standard => TaxTreatment::Standard,
@@ -287,6 +310,12 @@ pub(super) async fn run(command: AccountCommand, session: &Session) -> Result<()
     let account = match command {
         AccountCommand::List { status, limit } => {
             return list(&mut accounts, session, status, &limit).await;
+        }
+        AccountCommand::ExportPersonalData(args) => {
+            return personal_data::export(&mut accounts, args).await;
+        }
+        AccountCommand::ErasePersonalData(args) => {
+            return personal_data::erase(&mut accounts, session, args).await;
         }
         AccountCommand::Create(args) => create(&mut accounts, *args).await?,
         AccountCommand::Update(args) => update(&mut accounts, *args).await?,
@@ -390,6 +419,10 @@ fn record(account: Account) -> Table {
     let contract = account.contract.unwrap_or_default();
     let terms = terms_word(&contract);
     let treatment = word(contract.tax_treatment().as_str_name(), "TAX_TREATMENT_");
+    let retention = match contract.details_retention_days {
+        0 => Value::Nothing,
+        days => Value::Number(days.into()),
+    };
     let address = contract.address.unwrap_or_default();
     let discounts = contract.model_discounts.iter();
     let discounts: Vec<String> =
@@ -421,6 +454,9 @@ fn record(account: Account) -> Table {
             ("purchase_order", text(contract.purchase_order)),
             ("cost_centre", text(contract.cost_centre)),
             ("accounts_payable_email", text(contract.accounts_payable_email)),
+            ("dpa_reference", text(contract.dpa_reference)),
+            ("dpa_signed_on", text(contract.dpa_signed_on)),
+            ("details_retention_days", retention),
             ("version", Value::Number(account.version)),
             ("created_at", moment(account.created_at)),
             ("updated_at", moment(account.updated_at)),

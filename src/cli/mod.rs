@@ -40,6 +40,7 @@ mod ledger;
 mod model;
 pub mod output;
 mod payment;
+mod personal_data;
 mod receivables;
 pub mod replay;
 mod report;

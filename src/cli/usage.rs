@@ -338,6 +338,8 @@ async fn list(usage: &mut Usages, args: ListArgs, session: &Session) -> Result<(
         "charged",
         "overrun",
         "outcome",
+        "provider",
+        "region",
         "reversed",
     ];
     let mut table = Table::list("usage_events", &columns);
@@ -369,6 +371,8 @@ async fn list(usage: &mut Usages, args: ListArgs, session: &Session) -> Result<(
                 money(event.charged),
                 money(event.overrun),
                 outcome,
+                text(event.provider),
+                text(event.region),
                 Value::Flag(event.reversed),
             ]);
         }

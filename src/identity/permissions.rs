@@ -25,6 +25,8 @@ pub const TABLE: &[(&str, &[Role])] = &[
     ("/tollgate.v1.AccountService/SuspendAccount", &[Operator]),
     ("/tollgate.v1.AccountService/ResumeAccount", &[Operator]),
     ("/tollgate.v1.AccountService/CloseAccount", &[Operator]),
+    ("/tollgate.v1.AccountService/ExportPersonalData", &[Operator, Auditor]),
+    ("/tollgate.v1.AccountService/ErasePersonalData", &[Operator]),
     ("/tollgate.v1.AuditService/ListAuditEntries", &[Finance, Auditor]),
     ("/tollgate.v1.AuthorizationService/Authorize", &[Gateway]),
     ("/tollgate.v1.AuthorizationService/AuthorizeStream", &[Gateway]),
@@ -213,6 +215,7 @@ mod tests {
             "Extend",
             "Authorize",
             "RevokeToken",
+            "Erase",
         ];
         for (rpc, roles) in TABLE {
             let method = rpc.rsplit('/').next().unwrap();

@@ -18,6 +18,7 @@ use crate::{
         rollups,
         window::UsageWindow,
     },
+    personal_data::retention,
 };
 
 /// When to read again after a failure: neither a price nor a token that was revoked must stay good for
@@ -55,6 +56,9 @@ impl Domain {
         };
         rollups::keep(single("usage rollups"), parts.metrics.metering.clone(), &parts.tasks);
         seals::keep(single("seals"), parts.metrics.metering.clone(), &parts.tasks);
+        let days = parts.details_retention_days;
+        let metrics = parts.metrics.metering.clone();
+        retention::keep(single("details retention"), days, metrics, &parts.tasks);
         let closing = Closing::new(parts.pool.clone(), Arc::clone(&book));
         if parts.closes_months {
             closing.clone().keep(&parts.tasks);

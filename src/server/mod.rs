@@ -97,6 +97,7 @@ pub(crate) struct Parts {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) closes_months: bool,
     pub(crate) overdue_grace_days: Option<u16>,
+    pub(crate) details_retention_days: Option<u16>,
 }
 
 /// Builds everything that `config` asks for and begins to answer.
@@ -149,6 +150,7 @@ pub async fn start(config: Config) -> Result<RunningServer, ServerError> {
         metrics: Arc::new(Metrics::new()),
         closes_months: config.closes_months,
         overdue_grace_days: config.overdue_grace_days,
+        details_retention_days: config.details_retention_days,
     };
     let (health, health_service) = Health::new(parts.metrics.database.clone());
     let routes = match services::routes(&parts, config.lifetime, health_service).await {

@@ -101,6 +101,8 @@ pub struct MeteringMetrics {
     pub rollup_lag: Gauge<f64, AtomicU64>,
     /// Seconds since the moment up to which the books are sealed.
     pub seal_lag: Gauge<f64, AtomicU64>,
+    /// Details of usage that were erased because their time was over.
+    pub details_expired: Counter,
 }
 
 /// The connection to Postgres.
@@ -132,6 +134,7 @@ impl Metrics {
                 batch_seconds: latency_histogram(),
                 rollup_lag: Gauge::default(),
                 seal_lag: Gauge::default(),
+                details_expired: Counter::default(),
             },
             database: DatabaseMetrics::default(),
         };
@@ -248,6 +251,11 @@ impl Metrics {
             "Time since the moment up to which the books are sealed",
             Unit::Seconds,
             metering.seal_lag.clone(),
+        );
+        registry.register(
+            "usage_details_expired",
+            "Details of usage that were erased because their time was over",
+            metering.details_expired.clone(),
         );
 
         let database = &self.database;

@@ -45,6 +45,9 @@ pub(crate) fn enterprise() -> Contract {
             ModelDiscount { model: "Pro/*".to_owned(), percent: "20".to_owned() },
             ModelDiscount { model: "gpt-4o".to_owned(), percent: "0".to_owned() },
         ],
+        dpa_reference: "DPA 2026-17".to_owned(),
+        dpa_signed_on: "2026-02-28".to_owned(),
+        details_retention_days: 90,
     }
 }
 
@@ -198,6 +201,11 @@ const BAD_CONTRACTS: &[BadContract] = &[
         "TOO_MANY",
         "contract.model_discounts",
     ),
+    (|c| "2026-2-3".clone_into(&mut c.dpa_signed_on), "INVALID_DATE", "contract.dpa_signed_on"),
+    (|c| "9999-01-01".clone_into(&mut c.dpa_signed_on), "DATE_TO_COME", "contract.dpa_signed_on"),
+    (|c| c.dpa_signed_on.clear(), "MISSING", "contract.dpa_signed_on"),
+    (|c| c.dpa_reference.clear(), "MISSING", "contract.dpa_reference"),
+    (|c| c.details_retention_days = 3_651, "OUT_OF_RANGE", "contract.details_retention_days"),
 ];
 
 #[tokio::test]

@@ -16,7 +16,16 @@ const LAYERS: [Layer; 6] = [
     Layer { parts: &["server"], mutual: false },
     Layer { parts: &["api", "config"], mutual: false },
     Layer {
-        parts: &["accounts", "audit", "authorization", "billing", "catalog", "ledger", "metering"],
+        parts: &[
+            "accounts",
+            "audit",
+            "authorization",
+            "billing",
+            "catalog",
+            "ledger",
+            "metering",
+            "personal_data",
+        ],
         mutual: true,
     },
     Layer { parts: &["database", "identity", "telemetry"], mutual: false },
@@ -33,8 +42,16 @@ const EDGES: [(&str, &[&str]); 5] = [
 ];
 
 /// Parts that may not see the contract's messages either.
-const WITHOUT_MESSAGES: [&str; 7] =
-    ["accounts", "audit", "authorization", "billing", "catalog", "ledger", "metering"];
+const WITHOUT_MESSAGES: [&str; 8] = [
+    "accounts",
+    "audit",
+    "authorization",
+    "billing",
+    "catalog",
+    "ledger",
+    "metering",
+    "personal_data",
+];
 
 /// Functions and state machines that tests and simulations drive directly.
 const PURE: [&str; 28] = [

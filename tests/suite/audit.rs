@@ -350,6 +350,13 @@ async fn every_changing_rpc_of_the_contract_leaves_exactly_one_entry_with_its_ch
     let request =
         CloseAccountRequest { account: "empty".to_owned(), reason, idempotency_key: key("close") };
     twice!(probe, "CloseAccount", client.accounts(), close_account, request);
+    let request = ErasePersonalDataRequest {
+        account: "empty".to_owned(),
+        reason: "ticket 1".to_owned(),
+        idempotency_key: key("erase"),
+        ..Default::default()
+    };
+    twice!(probe, "ErasePersonalData", client.accounts(), erase_personal_data, request);
 
     // Ourselves, prices, tokens.
     let request = SetSellerRequest { seller: Some(a_seller()), idempotency_key: key("seller") };

@@ -14,8 +14,10 @@ use rustix::process::{Pid, Signal, getpriority_process};
 use sqlx::{ConnectOptions, Connection};
 use tollgate::database::{
     embedded::{ClusterState, DATABASE, EmbeddedCluster, EmbeddedError, EmbeddedOptions},
+    migrate,
     reports::Reports,
 };
+use tollgate::ids::AccountId;
 
 use crate::harness::postgres::{TOLLGATE, shared_cluster};
 
@@ -505,4 +507,31 @@ async fn a_reports_process_lets_the_others_go_first() {
     }
     drop(snapshot);
     reports.close().await;
+}
+
+#[tokio::test]
+async fn a_login_that_may_not_make_roles_is_told_what_an_administrator_does_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let cluster = start(directory.path()).await;
+    execute(&cluster, "CREATE ROLE plain LOGIN").await;
+    execute(&cluster, "CREATE DATABASE theirs OWNER plain").await;
+    let theirs = cluster.connect_options("theirs").username("plain");
+    let refusal = migrate::run(&theirs).await.unwrap_err().to_string();
+    let remedy = ["CREATE ROLE tollgate_tenant NOLOGIN", "GRANT tollgate_tenant TO plain"];
+    for step in remedy {
+        assert!(refusal.contains(step), "{refusal}");
+        execute(&cluster, step).await;
+    }
+    migrate::run(&theirs).await.unwrap();
+    let reports = Reports::open(&theirs);
+    for who in [reports.all(), reports.of(AccountId::generate())] {
+        let mut snapshot = who.snapshot().await.unwrap();
+        let accounts: i64 = sqlx::query_scalar("SELECT count(*) FROM accounts")
+            .fetch_one(&mut *snapshot)
+            .await
+            .unwrap();
+        assert_eq!(accounts, 0);
+    }
+    reports.close().await;
+    cluster.stop().await.unwrap();
 }

@@ -38,6 +38,7 @@ mod leases;
 mod ledger;
 mod many_servers;
 mod permissions;
+mod personal_data;
 mod price_book;
 mod recorder;
 mod reliability;

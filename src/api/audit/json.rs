@@ -11,6 +11,10 @@ use crate::proto;
 /// Fields that are secrets, wherever they are. They are empty in what is committed; this says it again.
 const SECRETS: [&str; 1] = ["api_key"];
 
+/// Fields that name a person, wherever they are: the trail says that somebody's data were erased, and
+/// does not keep whose.
+const PERSONAL: [&str; 1] = ["end_user"];
+
 /// Of the two messages of an RPC.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Side {
@@ -42,6 +46,8 @@ fn strike_out(value: &mut Value) {
             for (name, member) in members {
                 if SECRETS.contains(&name.as_str()) {
                     *member = Value::String("[secret]".to_owned());
+                } else if PERSONAL.contains(&name.as_str()) {
+                    *member = Value::String("[erased]".to_owned());
                 } else {
                     strike_out(member);
                 }

@@ -51,6 +51,12 @@ pub enum IdempotencyError {
          such as a UUID"
     )]
     Malformed,
+    /// The call was made, and its answer was erased with the personal data that it held.
+    #[error(
+        "idempotency_key {0:?} was used before: that call took effect, and its answer was erased \
+         with the account's personal data; read what it made, or take a new key"
+    )]
+    AnswerErased(String),
     /// The key changed hands too often while this call waited for it.
     #[error("other calls with the same idempotency_key keep failing and starting over; try again")]
     Contended,
@@ -68,7 +74,7 @@ impl From<sqlx::Error> for IdempotencyError {
 impl Problem for IdempotencyError {
     fn kind(&self) -> ProblemKind {
         match self {
-            Self::Reused(_) => ProblemKind::AlreadyExists,
+            Self::Reused(_) | Self::AnswerErased(_) => ProblemKind::AlreadyExists,
             Self::Malformed => ProblemKind::InvalidArgument,
             Self::Contended => ProblemKind::Aborted,
             Self::Database(failure) => failure.kind(),
@@ -78,6 +84,7 @@ impl Problem for IdempotencyError {
     fn reason(&self) -> &'static str {
         match self {
             Self::Reused(_) => "IDEMPOTENCY_KEY_REUSED",
+            Self::AnswerErased(_) => "IDEMPOTENCY_ANSWER_ERASED",
             Self::Malformed => "INVALID_IDEMPOTENCY_KEY",
             Self::Contended => "IDEMPOTENCY_KEY_CONTENDED",
             Self::Database(failure) => failure.reason(),
@@ -86,7 +93,9 @@ impl Problem for IdempotencyError {
 
     fn field(&self) -> Option<String> {
         match self {
-            Self::Reused(_) | Self::Malformed => Some("idempotency_key".to_owned()),
+            Self::Reused(_) | Self::AnswerErased(_) | Self::Malformed => {
+                Some("idempotency_key".to_owned())
+            }
             Self::Contended | Self::Database(_) => None,
         }
     }
@@ -95,7 +104,7 @@ impl Problem for IdempotencyError {
         match self {
             Self::Database(failure) => failure.retry_after(),
             Self::Contended => Some(RETRY_AFTER),
-            Self::Reused(_) | Self::Malformed => None,
+            Self::Reused(_) | Self::AnswerErased(_) | Self::Malformed => None,
         }
     }
 }
@@ -147,6 +156,9 @@ where
             return Ok(Begun::First(Turn { transaction, taken }));
         }
         if let Some(earlier) = store::earlier(&mut transaction, &rpc, key).await? {
+            if earlier.answer_erased {
+                return Err(IdempotencyError::AnswerErased(key.to_owned()));
+            }
             if earlier.request_hash != request_hash {
                 return Err(IdempotencyError::Reused(key.to_owned()));
             }

@@ -6,6 +6,7 @@ use sqlx::{PgConnection, Row as _};
 pub(super) struct Earlier {
     pub(super) request_hash: Vec<u8>,
     pub(super) response: Vec<u8>,
+    pub(super) answer_erased: bool,
 }
 
 /// Takes the key for this transaction. While another transaction holds the same key this waits for
@@ -37,7 +38,7 @@ pub(super) async fn earlier(
     key: &str,
 ) -> sqlx::Result<Option<Earlier>> {
     let row = sqlx::query(
-        "SELECT request_hash, response
+        "SELECT request_hash, response, answer_erased
            FROM idempotency_keys
           WHERE rpc = $1 AND idempotency_key = $2",
     )
@@ -49,6 +50,7 @@ pub(super) async fn earlier(
         Ok(Earlier {
             request_hash: row.try_get("request_hash")?,
             response: row.try_get("response")?,
+            answer_erased: row.try_get("answer_erased")?,
         })
     })
     .transpose()

@@ -24,8 +24,8 @@ use crate::{
 };
 
 /// A file as it came.
-pub(super) struct Exported {
-    pub(super) bytes: Vec<u8>,
+pub(crate) struct Exported {
+    pub(crate) bytes: Vec<u8>,
     file_name: String,
     content_type: String,
 }
@@ -36,7 +36,7 @@ impl Exported {
     }
 }
 
-pub(super) async fn export(
+pub(crate) async fn export(
     client: &Client,
     what: Option<What>,
     format: ExportFormat,
@@ -62,7 +62,7 @@ async fn export_of(
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "a message's fields are options")]
-pub(super) fn invoice(number: &str) -> Option<What> {
+pub(crate) fn invoice(number: &str) -> Option<What> {
     Some(What::Invoice(number.to_owned()))
 }
 

@@ -2,7 +2,7 @@
 
 mod closing;
 mod documents;
-mod export;
+pub(crate) mod export;
 mod interrupted;
 mod leaving;
 mod prepayments;

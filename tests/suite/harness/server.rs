@@ -147,6 +147,7 @@ pub(crate) fn config(database: PgConnectOptions) -> Config {
         // Tests close months when they mean to.
         closes_months: false,
         overdue_grace_days: None,
+        details_retention_days: None,
         open_health: true,
         open_reflection: true,
     }

@@ -485,6 +485,8 @@ const ROLLUPS_EQUAL_EVENTS: SqlCheck = check!(
         ) AS differing"#,
 );
 
+// An entry of the audit trail can lose what is personal in it and change in no other way.
+//
 // Of a trigger's type, bit 1 is before, bit 0 for each row; bits 3, 4 and 5 delete, update and
 // truncate. A partition can be truncated by itself, so that it needs a guard of its own.
 const APPEND_ONLY_GUARDS: SqlCheck = check!(
@@ -511,7 +513,10 @@ const APPEND_ONLY_GUARDS: SqlCheck = check!(
         CROSS JOIN (VALUES ('UPDATE', 16), ('DELETE', 8), ('TRUNCATE', 32)) AS change (name, bit)
         WHERE NOT EXISTS (
             SELECT FROM pg_trigger
-            WHERE tgrelid = tables.oid AND tgfoid = 'refuse_change'::regproc
+            WHERE tgrelid = tables.oid
+              AND tgfoid = CASE WHEN tables.name = 'audit_entries' AND change.name = 'UPDATE'
+                                THEN 'refuse_all_but_erasure'::regproc
+                                ELSE 'refuse_change'::regproc END
               AND tgenabled IN ('O', 'A') AND tgqual IS NULL
               AND tgtype & 2 <> 0 AND tgtype & change.bit <> 0)",
 );
