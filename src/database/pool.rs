@@ -81,15 +81,24 @@ pub async fn open(options: PgConnectOptions, connections: u32) -> Result<PgPool,
         .connect_lazy_with(options))
 }
 
-/// One connection for a task in the background, which takes none from anybody else, and lets all others
-/// go first. It comes back by itself after it was lost.
+/// One connection for a task in the background, which takes none from anybody else. It comes back by
+/// itself after it was lost.
 #[must_use]
 pub fn single(options: PgConnectOptions, purpose: &str) -> PgPool {
-    let pool = PgPoolOptions::new()
+    one().connect_lazy_with(session(options, purpose))
+}
+
+/// The same for a task that nobody waits for: it lets all others go first.
+#[must_use]
+pub fn single_last(options: PgConnectOptions, purpose: &str) -> PgPool {
+    priority::last(one(), session(options, purpose))
+}
+
+fn one() -> PgPoolOptions {
+    PgPoolOptions::new()
         .max_connections(1)
         .acquire_timeout(ACQUIRE_TIMEOUT)
-        .idle_timeout(IDLE_TIMEOUT);
-    priority::last(pool, session(options, purpose))
+        .idle_timeout(IDLE_TIMEOUT)
 }
 
 /// Does one round after the other until the server stops, each after the pause that the one before it

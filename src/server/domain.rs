@@ -50,15 +50,13 @@ impl Domain {
         )
         .await?;
         let recorder = recorder(parts, &authorizer).await?;
-        let single = |purpose| {
-            let options = parts.pool.connect_options().as_ref().clone();
-            pool::single(options, purpose)
-        };
-        rollups::keep(single("usage rollups"), parts.metrics.metering.clone(), &parts.tasks);
-        seals::keep(single("seals"), parts.metrics.metering.clone(), &parts.tasks);
-        let days = parts.details_retention_days;
-        let metrics = parts.metrics.metering.clone();
-        retention::keep(single("details retention"), days, metrics, &parts.tasks);
+        let options = || parts.pool.connect_options().as_ref().clone();
+        let metering = || parts.metrics.metering.clone();
+        // Summaries are as quick as the rollups are close behind, which rest by themselves.
+        rollups::keep(pool::single(options(), "usage rollups"), metering(), &parts.tasks);
+        seals::keep(pool::single_last(options(), "seals"), metering(), &parts.tasks);
+        let eraser = pool::single_last(options(), "details retention");
+        retention::keep(eraser, parts.details_retention_days, metering(), &parts.tasks);
         let closing = Closing::new(parts.pool.clone(), Arc::clone(&book));
         if parts.closes_months {
             closing.clone().keep(&parts.tasks);
