@@ -8,15 +8,25 @@
 DO $$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'tollgate_tenant') THEN
-        CREATE ROLE tollgate_tenant NOLOGIN;
+        BEGIN
+            CREATE ROLE tollgate_tenant NOLOGIN;
+        EXCEPTION WHEN duplicate_object OR unique_violation THEN
+            -- Somebody else has made it at this moment.
+            NULL;
+        END;
     END IF;
-    IF NOT pg_has_role(current_user, 'tollgate_tenant', 'MEMBER') THEN
-        GRANT tollgate_tenant TO CURRENT_USER;
+    -- From Postgres 16 on, who makes a role is a member of it that may not take it.
+    IF NOT pg_has_role(current_user, 'tollgate_tenant',
+                       CASE WHEN current_setting('server_version_num')::integer >= 160000
+                            THEN 'SET' ELSE 'MEMBER' END)
+    THEN
+        BEGIN
+            GRANT tollgate_tenant TO CURRENT_USER;
+        EXCEPTION WHEN unique_violation THEN
+            NULL;
+        END;
     END IF;
 EXCEPTION
-    WHEN duplicate_object OR unique_violation THEN
-        -- Somebody else has made it at this moment.
-        NULL;
     WHEN insufficient_privilege THEN
         RAISE EXCEPTION '% may not make the role that tenants'' reads run as; an administrator of the '
                         'database server does it once: CREATE ROLE tollgate_tenant NOLOGIN; GRANT '

@@ -88,7 +88,7 @@ CREATE TRIGGER audit_entries_only_erased BEFORE UPDATE ON audit_entries
 -- and stay whole. It runs as its owner, so that nobody else needs to be able to update the trail.
 CREATE FUNCTION erase_audit_entries(
     p_account uuid, p_after bigint, p_limit integer, OUT erased bigint, OUT last bigint)
-LANGUAGE sql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
     WITH page AS MATERIALIZED (
         SELECT audit_entry, rpc, request, answer, changes
         FROM audit_entries

@@ -1,7 +1,6 @@
 //! The SQL of erasing on request and by age. Each statement is a transaction of its own and takes a
 //! bounded number of rows; none locks a row that recording usage needs.
 
-use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool, Row as _};
 use uuid::Uuid;
 
@@ -257,42 +256,4 @@ pub(super) async fn erase_expired_quarantine(
 ) -> sqlx::Result<u64> {
     let query = sqlx::query(EXPIRED_QUARANTINE).bind(days).bind(STEP_ROWS);
     Ok(query.execute(pool).await?.rows_affected())
-}
-
-/// A line of an export and where it stands in its section.
-pub(super) struct Line {
-    pub(super) place: String,
-    pub(super) text: String,
-}
-
-/// The next lines of a section.
-pub(super) async fn lines(
-    connection: &mut PgConnection,
-    statement: &'static str,
-    subject: &Subject,
-    after: Option<&str>,
-    limit: i64,
-) -> sqlx::Result<Vec<Line>> {
-    let rows = sqlx::query(statement)
-        .bind(subject.account)
-        .bind(subject.end_user.as_deref())
-        .bind(after)
-        .bind(limit)
-        .fetch_all(connection)
-        .await?;
-    rows.iter()
-        .map(|row| Ok(Line { place: row.try_get("place")?, text: row.try_get("line")? }))
-        .collect()
-}
-
-/// Bounds the statements of this transaction, and answers the moment that it sees.
-pub(super) async fn begin_export(
-    connection: &mut PgConnection,
-    timeout: &'static str,
-) -> sqlx::Result<DateTime<Utc>> {
-    sqlx::query("SELECT set_config('statement_timeout', $1, true)")
-        .bind(timeout)
-        .execute(&mut *connection)
-        .await?;
-    sqlx::query_scalar("SELECT now()").fetch_one(connection).await
 }

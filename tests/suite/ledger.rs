@@ -395,12 +395,29 @@ const TAMPERED: &[(&str, &str, &str)] = &[
     (
         "CREATE POLICY all_of_them ON usage_events FOR SELECT TO tollgate_tenant USING (true)",
         "tenant_isolation",
-        "usage_events shows a tenant",
+        "usage_events: policy all_of_them shows a tenant",
     ),
     (
         "ALTER VIEW invoice_standings RESET (security_invoker)",
         "tenant_isolation",
         "invoice_standings shows a tenant",
+    ),
+    (
+        "ALTER TABLE credit_notes DISABLE ROW LEVEL SECURITY",
+        "tenant_isolation",
+        "credit_notes shows a tenant",
+    ),
+    (
+        "DROP POLICY own_account ON payments;
+         CREATE POLICY own_account ON payments FOR SELECT TO tollgate_tenant
+         USING (true OR account_id = tenant_account())",
+        "tenant_isolation",
+        "payments: policy own_account shows a tenant",
+    ),
+    (
+        "GRANT UPDATE ON budgets TO tollgate_tenant",
+        "tenant_isolation",
+        "budgets: a tenant's read may UPDATE",
     ),
 ];
 

@@ -521,29 +521,57 @@ const APPEND_ONLY_GUARDS: SqlCheck = check!(
               AND tgtype & 2 <> 0 AND tgtype & change.bit <> 0)",
 );
 
+// What a policy says is compared with what it must say, word for word: an `OR` would open it. Without a
+// role of that name, as after a restore elsewhere, nothing is readable and that is told.
 const TENANT_ISOLATION: SqlCheck = check!(
     "tenant_isolation",
-    "whatever the tenants' role reads, the database shows it one account's rows",
+    "the tenants' role reads what belongs to one account or to none, and can do nothing else",
     examined: "
         SELECT count(*) FROM pg_class
         WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v')
-          AND has_any_column_privilege('tollgate_tenant', oid, 'SELECT')
+          AND has_any_column_privilege(to_regrole('tollgate_tenant')::oid, oid, 'SELECT')
           AND $1::uuid IS NOT DISTINCT FROM $1",
     bad: "
+        WITH relations AS (
+            SELECT oid, relname, relkind, relrowsecurity, relispartition, reloptions
+            FROM pg_class
+            WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'f')
+        )
         SELECT format('%s shows a tenant the rows of every account', relname) AS finding
-        FROM pg_class
-        WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v')
-          AND has_any_column_privilege('tollgate_tenant', oid, 'SELECT')
-          AND EXISTS (SELECT FROM pg_attribute
-                      WHERE attrelid = pg_class.oid AND attname = 'account_id'
-                        AND NOT attisdropped)
+        FROM relations
+        WHERE has_any_column_privilege(to_regrole('tollgate_tenant')::oid, oid, 'SELECT')
+          -- These belong to no account.
+          AND relname <> ALL ('{billing_runs,ledger_accounts,models,seller_versions,tax_rates,
+                                usage_rollup_watermark}')
           AND CASE relkind
               WHEN 'v' THEN NOT coalesce('security_invoker=true' = ANY (reloptions), false)
               ELSE NOT relrowsecurity OR relispartition
-                   OR EXISTS (SELECT FROM pg_policy
-                              WHERE polrelid = pg_class.oid AND polpermissive
-                                AND pg_get_expr(polqual, polrelid) NOT LIKE '%tenant_account()%')
-              END",
+              END
+        UNION ALL
+        SELECT format('%s: policy %s shows a tenant the rows of every account', relname, polname)
+        FROM relations
+        JOIN pg_policy ON polrelid = relations.oid AND polpermissive
+        WHERE polroles && ARRAY[0, to_regrole('tollgate_tenant')::oid]
+          AND regexp_replace(pg_get_expr(polqual, polrelid), '\\s+', ' ', 'g') <> ALL (ARRAY[
+              '(account_id = tenant_account())',
+              '((account_id = tenant_account()) AND (kind <> ''provider_cost''::text))',
+              '((account_id IS NULL) OR (account_id = tenant_account()))',
+              '(EXISTS ( SELECT FROM price_versions WHERE (price_versions.price_version = '
+                  'price_tiers.price_version)))',
+              '(EXISTS ( SELECT FROM billing_documents WHERE (billing_documents.document_id = '
+                  'credit_notes.document_id)))'])
+        UNION ALL
+        SELECT format('%s: a tenant''s read may %s', relname, privilege)
+        FROM relations
+        CROSS JOIN unnest('{INSERT,UPDATE,DELETE,TRUNCATE}'::text[]) AS privilege
+        WHERE has_table_privilege(to_regrole('tollgate_tenant')::oid, oid, privilege)
+        UNION ALL
+        SELECT 'the role tollgate_tenant passes row-level security by'
+        FROM pg_roles
+        WHERE rolname = 'tollgate_tenant' AND (rolbypassrls OR rolsuper)
+        UNION ALL
+        SELECT 'there is no role tollgate_tenant: no tenant can read'
+        WHERE to_regrole('tollgate_tenant') IS NULL",
 );
 
 /// Takes the routes of every kind of transfer: their kinds, debit lines and credit lines.

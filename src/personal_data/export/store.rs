@@ -1,27 +1,13 @@
-//! What is stored about an account, or one of its end users, as lines of JSON.
-//!
-//! Everything is read in one snapshot, section by section and page by page, so that years of usage are
-//! never in memory at once. The first line says what it is and of when, the last how many lines came
-//! before it: an export that was cut off can be told from a whole one. Of entries of the audit trail
-//! that concern several accounts, only the rows of this one are given out.
+//! The SQL of an export: each kind of line, in the order of an export.
 
 use chrono::{DateTime, Utc};
-use serde_json::json;
-use sqlx::{Postgres, Transaction};
+use sqlx::{PgConnection, Row as _};
 
-use super::{erasure::Subject, error::PersonalDataError, store};
-use crate::database::reports::ReportPool;
-
-/// How long a statement may take: a page of one end user may lie behind years of others' usage.
-const STATEMENT_LIMIT: &str = "60s";
-/// Lines read at once: some hundred kilobytes, unless documents are large.
-const PAGE: i64 = 500;
-/// Of the form of the lines.
-const VERSION: u32 = 1;
+use crate::personal_data::erasure::Subject;
 
 /// One kind of line. Each statement takes the account, the end user or NULL, the place of the last line
 /// or NULL, and how many lines; it answers lines with their places, in their order.
-struct Section {
+pub(super) struct Section {
     statement: &'static str,
 }
 
@@ -134,7 +120,7 @@ const AUDIT: Section = Section {
 
 /// In the order of an export. Stored answers to repeated calls are copies of what is here, and leases
 /// and sums are no person's.
-const SECTIONS: [Section; 18] = [
+pub(super) const SECTIONS: [Section; 18] = [
     rows!("account", "accounts", "account_id", "uuid", "{}"),
     rows!("key", "api_keys", "key_id", "uuid", "{key_hash}"),
     rows!("budget", "budgets", "budget_id", "uuid", "{}"),
@@ -168,88 +154,40 @@ const SECTIONS: [Section; 18] = [
     AUDIT,
 ];
 
-/// An export that is being read.
-#[derive(Debug)]
-pub struct Export {
-    snapshot: Transaction<'static, Postgres>,
-    subject: Subject,
-    next: Next,
-    lines: u64,
+/// A line of an export and where it stands in its section.
+pub(super) struct Line {
+    pub(super) place: String,
+    pub(super) text: String,
 }
 
-#[derive(Debug)]
-enum Next {
-    Head(DateTime<Utc>),
-    /// The section, and the place of its last line.
-    Section(usize, Option<String>),
-    End,
+/// The next lines of a section.
+pub(super) async fn lines(
+    connection: &mut PgConnection,
+    section: &Section,
+    subject: &Subject,
+    after: Option<&str>,
+    limit: i64,
+) -> sqlx::Result<Vec<Line>> {
+    let rows = sqlx::query(section.statement)
+        .bind(subject.account)
+        .bind(subject.end_user.as_deref())
+        .bind(after)
+        .bind(limit)
+        .fetch_all(connection)
+        .await?;
+    rows.iter()
+        .map(|row| Ok(Line { place: row.try_get("place")?, text: row.try_get("line")? }))
+        .collect()
 }
 
-impl Export {
-    /// Begins to read.
-    ///
-    /// # Errors
-    /// The database failed, or too many reports are being read.
-    pub async fn open(reports: &ReportPool, subject: Subject) -> Result<Self, PersonalDataError> {
-        let mut snapshot = reports.snapshot().await?;
-        let moment = store::begin_export(&mut snapshot, STATEMENT_LIMIT).await?;
-        Ok(Self { snapshot, subject, next: Next::Head(moment), lines: 0 })
-    }
-
-    /// The next lines; `None` after the last.
-    ///
-    /// # Errors
-    /// The database failed or took too long.
-    pub async fn piece(&mut self) -> Result<Option<String>, PersonalDataError> {
-        loop {
-            match std::mem::replace(&mut self.next, Next::End) {
-                Next::End => return Ok(None),
-                Next::Head(moment) => {
-                    self.next = Next::Section(0, None);
-                    self.lines = 1;
-                    let head = json!({
-                        "kind": "export",
-                        "version": VERSION,
-                        "account_id": self.subject.account,
-                        "end_user": self.subject.end_user,
-                        "exported_at": moment,
-                    });
-                    return Ok(Some(format!("{head}\n")));
-                }
-                Next::Section(number, after) => {
-                    let Some(section) = SECTIONS.get(number) else {
-                        let end = json!({ "kind": "end", "lines_before": self.lines });
-                        return Ok(Some(format!("{end}\n")));
-                    };
-                    if let Some(text) = self.page(section, number, after.as_deref()).await? {
-                        return Ok(Some(text));
-                    }
-                }
-            }
-        }
-    }
-
-    /// The next page of a section; `None` where it has no more.
-    async fn page(
-        &mut self,
-        section: &Section,
-        number: usize,
-        after: Option<&str>,
-    ) -> Result<Option<String>, PersonalDataError> {
-        let subject = self.subject.clone();
-        let found =
-            store::lines(&mut self.snapshot, section.statement, &subject, after, PAGE).await?;
-        let Some(last) = found.last() else {
-            self.next = Next::Section(number.saturating_add(1), None);
-            return Ok(None);
-        };
-        self.next = Next::Section(number, Some(last.place.clone()));
-        let mut text = String::new();
-        for line in &found {
-            text.push_str(&line.text);
-            text.push('\n');
-            self.lines = self.lines.saturating_add(1);
-        }
-        Ok(Some(text))
-    }
+/// Bounds the statements of this transaction, and answers the moment that it sees.
+pub(super) async fn begin(
+    connection: &mut PgConnection,
+    timeout: &'static str,
+) -> sqlx::Result<DateTime<Utc>> {
+    sqlx::query("SELECT set_config('statement_timeout', $1, true)")
+        .bind(timeout)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query_scalar("SELECT now()").fetch_one(connection).await
 }
