@@ -151,9 +151,9 @@ impl KeyService for KeyApi {
         let (name, caller) = (&request.get_ref().account, caller(&request)?);
         let account = named_account_record(&self.directory, caller, "account", name).await?;
         let reports = reports_of(&self.reports, caller);
-        let mut snapshot = reports.snapshot().await.map_err(refused)?;
         let request = request.into_inner();
         let page = convert::page(LIST, request.page_size, &request.page_token).map_err(refused)?;
+        let mut snapshot = reports.snapshot().await.map_err(refused)?;
         let (id, limit) = (account.account_id, page.limit());
         let mut rows =
             self.keys.list(&mut snapshot, id, page.after, limit).await.map_err(refused)?;

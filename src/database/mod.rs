@@ -10,3 +10,4 @@ pub mod migrate;
 pub mod pool;
 mod priority;
 pub mod reports;
+pub(crate) mod store;

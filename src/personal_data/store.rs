@@ -5,7 +5,7 @@ use sqlx::{PgConnection, PgPool, Row as _};
 use uuid::Uuid;
 
 use super::erasure::Subject;
-use crate::ids::AccountId;
+use crate::{database::store::find_by_index, ids::AccountId};
 
 /// Rows that a step looks at: some milliseconds of work.
 const STEP_ROWS: i64 = 5_000;
@@ -54,13 +54,6 @@ pub(super) async fn erase_details(
         .await?;
     step.commit().await?;
     Ok((counted(row.try_get("erased")?), row.try_get("last")?))
-}
-
-/// Rows are found by their keys, whatever the statistics say of the newest partitions.
-async fn find_by_index(connection: &mut PgConnection) -> sqlx::Result<()> {
-    let set = "SELECT set_config(name, 'off', true)
-               FROM unnest('{enable_seqscan,enable_hashjoin,enable_mergejoin}'::text[]) AS name";
-    sqlx::query(set).execute(connection).await.map(drop)
 }
 
 // What is needed to record the event by hand stays. The database's own words may repeat a value.

@@ -30,7 +30,10 @@ use self::{
     store::{Mark, Window},
 };
 use crate::{
-    database::pool::in_rounds, ids::AccountId, ledger::error::LedgerError, tasks::Tasks,
+    database::{pool::in_rounds, store::find_by_index},
+    ids::AccountId,
+    ledger::error::LedgerError,
+    tasks::Tasks,
     telemetry::metrics::MeteringMetrics,
 };
 
@@ -60,7 +63,7 @@ pub struct Turn {
 /// The database failed; then nothing has changed.
 pub async fn turn(pool: &PgPool, rows: i64) -> Result<Turn, LedgerError> {
     let mut transaction = pool.begin().await?;
-    store::find_by_index(&mut transaction).await?;
+    find_by_index(&mut transaction).await?;
     let Some(mark) = store::take_mark(&mut transaction).await? else {
         return Ok(Turn { sealed: None, behind: false, sealed_before: None });
     };

@@ -26,14 +26,6 @@ pub(super) struct Mark {
     pub(super) first: Option<DateTime<Utc>>,
 }
 
-/// A span's rows are found by their small indexes on time, and details by their keys, whatever the
-/// statistics say of the newest partitions.
-pub(in crate::ledger) async fn find_by_index(connection: &mut PgConnection) -> sqlx::Result<()> {
-    let set = "SELECT set_config(name, 'off', true)
-               FROM unnest('{enable_seqscan,enable_hashjoin,enable_mergejoin}'::text[]) AS name";
-    sqlx::query(set).execute(connection).await.map(drop)
-}
-
 // Taken by one server at a time. What is settled was proved by `roll_up_usage`: transfers and documents
 // are written, as usage is, under the lock of their account's row, which gives the transaction its id
 // before it reads the clock.

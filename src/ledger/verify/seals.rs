@@ -7,6 +7,7 @@ use sqlx::PgConnection;
 
 use super::{Check, MAX_FINDINGS, TimeLimit, failed};
 use crate::{
+    database::store::find_by_index,
     ids::AccountId,
     ledger::{
         error::LedgerError,
@@ -35,7 +36,7 @@ pub(super) async fn verify(
     account: Option<AccountId>,
     time: &TimeLimit,
 ) -> Result<Check, LedgerError> {
-    store::find_by_index(snapshot).await.map_err(failed)?;
+    find_by_index(snapshot).await.map_err(failed)?;
     let mut chains = Chains::default();
     let mut findings = Vec::new();
     let mark = store::mark(snapshot).await.map_err(failed)?;

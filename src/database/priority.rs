@@ -6,8 +6,6 @@
 //! of it while they are idle. A process that is made to wait also keeps whatever lock of Postgres's own
 //! it has at that moment, so the step down is not the longest there is.
 
-mod store;
-
 use std::{fs, io, path::PathBuf};
 
 use rustix::process::{Pid, setpriority_process};
@@ -15,6 +13,8 @@ use sqlx::{
     PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
+
+use super::store;
 
 /// The `nice` value of those that come last: a twenty-eighth of the share of a usual process each
 /// (the kernel's table of weights has 36 for it, 1,024 for 0).

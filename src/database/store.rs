@@ -1,0 +1,16 @@
+//! What is asked of Postgres about a session, or told it, by more than one part.
+
+use sqlx::PgConnection;
+
+/// For this transaction, rows are found by their indexes, whatever the statistics say of the newest
+/// partitions.
+pub(crate) async fn find_by_index(connection: &mut PgConnection) -> sqlx::Result<()> {
+    let set = "SELECT set_config(name, 'off', true)
+               FROM unnest('{enable_seqscan,enable_hashjoin,enable_mergejoin}'::text[]) AS name";
+    sqlx::query(set).execute(connection).await.map(drop)
+}
+
+/// The process that a session is, where the server runs.
+pub(super) async fn process_of(connection: &mut PgConnection) -> sqlx::Result<i32> {
+    sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(connection).await
+}
