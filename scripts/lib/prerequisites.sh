@@ -155,6 +155,14 @@ has_fonts() {
     -f /usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc ]]
 }
 
+# What moves a program's clock, for the run under fire.
+ensure_faketime() {
+  ! has_faketime || return 0
+  apt_install libfaketime && has_faketime
+}
+
+has_faketime() { compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null; }
+
 ensure_pip() {
   python3 -m pip --version >/dev/null 2>&1 ||
     { apt_install python3-pip && python3 -m pip --version >/dev/null 2>&1; }

@@ -8,6 +8,7 @@ use super::grant::GrantError;
 use crate::{
     accounts::directory::DirectoryError,
     catalog::error::CatalogError,
+    database::failure::DatabaseFailure,
     ids::AuthorizationId,
     problem::{Problem, ProblemKind},
 };
@@ -58,12 +59,18 @@ pub enum AuthorizationError {
     /// Prices could not be read.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
-    /// The database refused.
-    #[error("the database refused: {0}")]
-    Database(#[from] sqlx::Error),
+    /// A statement failed.
+    #[error(transparent)]
+    Database(#[from] DatabaseFailure),
     /// There is no key that signs grants, or no randomness to make one.
     #[error("grants cannot be signed: {0}")]
     Signing(String),
+}
+
+impl From<sqlx::Error> for AuthorizationError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error.into())
+    }
 }
 
 impl Problem for AuthorizationError {
@@ -76,7 +83,8 @@ impl Problem for AuthorizationError {
             Self::Unavailable => ProblemKind::Unavailable,
             Self::Directory(error) => error.kind(),
             Self::Catalog(error) => error.kind(),
-            Self::Database(_) | Self::Signing(_) => ProblemKind::Internal,
+            Self::Database(failure) => failure.kind(),
+            Self::Signing(_) => ProblemKind::Internal,
         }
     }
 
@@ -91,7 +99,7 @@ impl Problem for AuthorizationError {
             Self::Unavailable => "DATABASE_UNAVAILABLE",
             Self::Directory(error) => error.reason(),
             Self::Catalog(error) => error.reason(),
-            Self::Database(_) => "DATABASE_REFUSED",
+            Self::Database(failure) => failure.reason(),
             Self::Signing(_) => "SIGNING_FAILED",
         }
     }
@@ -114,7 +122,20 @@ impl Problem for AuthorizationError {
             Self::Unavailable => Some(RETRY_SOON),
             Self::Directory(error) => error.retry_after(),
             Self::Catalog(error) => error.retry_after(),
+            Self::Database(failure) => failure.retry_after(),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_statement_that_found_no_connection_may_be_sent_again() {
+        let error = AuthorizationError::from(sqlx::Error::PoolTimedOut);
+        assert_eq!((error.kind(), error.reason()), (ProblemKind::Unavailable, "DATABASE_AWAY"));
+        assert!(error.retry_after().is_some());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
 use thiserror::Error;
 
 use crate::problem::{Problem, ProblemKind};
@@ -25,7 +26,8 @@ pub const QUERY_CANCELED: &str = "57014";
 /// A statement or a connection failed.
 #[derive(Debug, Error)]
 pub enum DatabaseFailure {
-    /// The database cannot be reached, is starting or stopping, or has no connection free.
+    /// The database cannot be reached, is starting or stopping, has no connection free, or has
+    /// ended the session.
     #[error("the database is away; try again in a moment")]
     Away(#[source] sqlx::Error),
     /// A lock or a statement took longer than it may, or lost a deadlock.
@@ -51,7 +53,7 @@ impl From<sqlx::Error> for DatabaseFailure {
                 Some(
                     LOCK_NOT_AVAILABLE | QUERY_CANCELED | DEADLOCK_DETECTED | SERIALIZATION_FAILURE,
                 ) => Self::Busy(error),
-                Some(code) if is_away(code) => Self::Away(error),
+                Some(code) if is_away(code) || ends_session(&error) => Self::Away(error),
                 _ => Self::Broken(error),
             },
         }
@@ -104,6 +106,15 @@ fn is_away(code: &str) -> bool {
         || code.starts_with("53")
         || code.starts_with("58")
         || matches!(code, "57P01" | "57P02" | "57P03" | "57P05" | "25006")
+}
+
+/// Whether the database ended the session with it. That says nothing about the statement: a full disk
+/// ends sessions as an internal error.
+fn ends_session(error: &sqlx::Error) -> bool {
+    let answer = error.as_database_error().and_then(|answer| answer.try_downcast_ref());
+    answer
+        .map(PgDatabaseError::severity)
+        .is_some_and(|severity| matches!(severity, PgSeverity::Fatal | PgSeverity::Panic))
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ mod catalog;
 mod cli;
 mod closing;
 mod credits;
+mod databases;
 mod directory;
 mod embedded;
 mod expiry;

@@ -92,22 +92,3 @@ pub(crate) async fn migrate(template: &mut PgConnection) {
     let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
     Migrator::new(migrations).await.unwrap().run(template).await.unwrap();
 }
-
-#[tokio::test]
-async fn every_test_has_a_migrated_database_of_its_own() {
-    let (first, second) = tokio::join!(fresh_database(), fresh_database());
-    assert_ne!(first.get_database(), second.get_database());
-    let mut connection = first.connect().await.unwrap();
-    connection.execute("CREATE TABLE only_here ()").await.unwrap();
-    let applied: i64 = sqlx::query_scalar("SELECT count(*) FROM _sqlx_migrations WHERE success")
-        .fetch_one(&mut connection)
-        .await
-        .unwrap();
-    assert!(applied > 0, "no migration ran");
-    let from_url: PgConnectOptions = url_of(&second).parse().unwrap();
-    let found: Option<String> = sqlx::query_scalar("SELECT to_regclass('only_here')::text")
-        .fetch_one(&mut from_url.connect().await.unwrap())
-        .await
-        .unwrap();
-    assert_eq!(found, None);
-}

@@ -3,6 +3,7 @@
 
 use std::{
     fs::{self, File},
+    net::SocketAddr,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -82,7 +83,17 @@ impl ServerProcess {
 
     /// `http://ADDRESS:PORT`.
     pub(crate) fn endpoint(&self) -> String {
-        format!("http://{}", self.serving().unwrap()["local_addr"].as_str().unwrap())
+        format!("http://{}", self.address().unwrap())
+    }
+
+    /// Where it serves, once it does.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.serving()?["local_addr"].as_str()?.parse().ok()
+    }
+
+    /// Whether it is gone.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     /// Where `/metrics` is.
@@ -177,7 +188,7 @@ impl ServerProcess {
 
 impl Drop for ServerProcess {
     fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
+        if !self.has_ended() {
             self.signal(Signal::KILL);
             let _ = self.child.wait();
         }
