@@ -236,6 +236,7 @@ async fn keep(
                 }
                 if !seat.told_to_end.load(Ordering::Acquire) {
                     seat.ended_by_itself.fetch_add(1, Ordering::Relaxed);
+                    witness.ended_by_itself(&last_words(&running.log()));
                 }
                 read_log(&running.log(), &witness);
                 *process = None;
@@ -245,6 +246,14 @@ async fn keep(
             }
         }
     }
+}
+
+/// Why a server ended: its last line, which is not one of its log if it never served.
+fn last_words(log: &str) -> String {
+    let last = log.lines().last().unwrap_or_default();
+    let line = serde_json::from_str::<serde_json::Value>(last).unwrap_or_default();
+    let said = ["message", "error"].map(|field| line[field].as_str().unwrap_or_default());
+    if line.is_null() { last.to_owned() } else { said.join(" ").trim().to_owned() }
 }
 
 /// A panic and a failure that nobody can explain are defects, whatever else went wrong.

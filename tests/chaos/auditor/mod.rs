@@ -74,6 +74,8 @@ pub(crate) struct Testimony {
     complaints: Vec<String>,
     denials: BTreeMap<String, u64>,
     retries: BTreeMap<String, u64>,
+    /// Why servers ended that nobody had told to.
+    ends: BTreeMap<String, u64>,
 }
 
 /// A testimony that many tasks add to.
@@ -136,6 +138,10 @@ impl Witness {
     /// A call was answered so that it was made again.
     pub(crate) fn retried(&self, code: &str) {
         *self.lock().retries.entry(code.to_owned()).or_default() += 1;
+    }
+
+    pub(crate) fn ended_by_itself(&self, last_words: &str) {
+        *self.lock().ends.entry(last_words.to_owned()).or_default() += 1;
     }
 
     pub(crate) fn sends(&self, event: Uuid, work: Work) {

@@ -71,6 +71,8 @@ pub(crate) fn judge(told: &Testimony, books: &Books) -> Verdict {
     counts.extend(denied);
     let retried = told.retries.iter().map(|(code, times)| (format!("asked again: {code}"), *times));
     counts.extend(retried);
+    let ended = told.ends.iter().map(|(why, times)| (format!("server ended: {why}"), *times));
+    counts.extend(ended);
     let promises = vec![
         ("acknowledged and missing, or other than acknowledged", missing(told, &events)),
         ("charged twice, or never sent", twice(told, books, &events)),
