@@ -29,49 +29,31 @@
 mod harness;
 
 mod auditor;
+mod failover;
 mod faults;
 mod fleet;
 mod gateways;
 mod operators;
 mod relay;
+mod scene;
 
 use std::{
     env,
     path::{Path, PathBuf},
     str::FromStr,
-    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use fastrand::Rng;
-use sqlx::postgres::PgPoolOptions;
-use tokio::task::JoinSet;
-use tollgate::{
-    database::embedded::{EmbeddedCluster, EmbeddedOptions},
-    identity::Role,
-    proto::{AuthorizeRequest, VerifyLedgerRequest, authorize_response::Decision},
-};
-use uuid::Uuid;
+use tollgate::database::embedded::{EmbeddedCluster, EmbeddedOptions};
 
 use crate::{
-    auditor::{Books, Verdict, Witness, judge, overlooked},
+    auditor::Verdict,
     faults::{DatabaseSide, Disk, inject},
-    fleet::{Database, Fleet},
-    gateways::{World, gateway},
-    harness::{
-        postgres::TOLLGATE, process::reachable_directory, server::token, shared_data,
-        world::authorize,
-    },
-    operators::{operators, set_up},
+    fleet::Database,
+    harness::{postgres::TOLLGATE, process::reachable_directory},
+    scene::Scene,
 };
-
-const GATEWAYS: usize = 24;
-/// Requests of the trace that are replayed.
-const TRACE: usize = 2_000;
-/// Its largest prompts and answers, so that no request costs more than a customer has.
-const LARGEST: (u64, u64) = (6_000, 800);
-/// Once everything works again, service must be back within so long.
-const BACK_WITHIN: Duration = Duration::from_secs(30);
 
 fn variable<T: FromStr>(name: &str) -> Option<T> {
     let text = env::var(name).ok()?;
@@ -112,100 +94,18 @@ async fn run(seed: u64, time: Duration, servers: usize) -> Verdict {
         faketime,
     };
 
-    let witness = Arc::new(Witness::default());
-    let fleet = Fleet::start(servers, &database, directory.path(), &witness).await;
-    let roles = token(&[Role::Gateway, Role::Operator, Role::Finance, Role::Auditor], None);
-    let clients = fleet.connect(&roles).await;
-    let world = set_up(clients, Arc::clone(&witness), trace(), &mut rng).await;
-    let world = Arc::new(world);
-
-    let middle = Instant::now() + time / 2;
-    let deadline = middle + time / 2;
-    let mut traffic = JoinSet::new();
-    for _ in 0..GATEWAYS {
-        traffic.spawn(gateway(Arc::clone(&world), rng.fork()));
-    }
-    traffic.spawn(operators(Arc::clone(&world), rng.fork(), middle));
+    let begun = Instant::now();
+    let middle = begun + time / 2;
+    let scene = Scene::start(servers, &database, directory.path(), &mut rng, middle).await;
     let side = DatabaseSide { cluster: &cluster, disk: disk.as_ref() };
-    let injected = inject(&fleet, side, database.faketime.is_some(), rng.fork(), deadline).await;
+    let moves_clocks = database.faketime.is_some();
+    let injected = inject(&scene.fleet, side, moves_clocks, rng.fork(), begun + time).await;
     for (fault, times) in &injected {
         println!("  {times:>9}  {fault}");
     }
-
-    let healed = Instant::now();
-    let mut found = is_back(&world, &fleet).await;
-    println!("  {:>9} ms until every server served again", healed.elapsed().as_millis());
-    world.closing.store(true, Ordering::Release);
-    while let Some(ended) = traffic.join_next().await {
-        ended.unwrap();
-    }
-    found.extend(verify(&world).await);
-    let (starts, by_themselves) = fleet.stop().await;
-    println!("  {starts:>9} starts of servers, {by_themselves} ends of their own");
-
-    let pool = PgPoolOptions::new().connect_with(options).await.unwrap();
-    let books = Books::read(&pool).await.unwrap();
-    pool.close().await;
-    drop(world);
-    let testimony = Arc::into_inner(witness).unwrap().into_testimony();
-    let mut verdict = judge(&testimony, &books);
-    verdict.add("tampering that the auditor overlooked", overlooked(&testimony, &books));
-    verdict.add("service not back, or `ledger verify` not clean", found);
+    let verdict = scene.judge(options).await;
     cluster.stop().await.unwrap();
     verdict
-}
-
-/// Every server grants what is paid for.
-async fn is_back(world: &World, fleet: &Fleet) -> Vec<String> {
-    let mut found = Vec::new();
-    let by = Instant::now() + BACK_WITHIN;
-    let customer = &world.customers[2];
-    for (number, server) in world.servers.iter().enumerate() {
-        let _ = tokio::time::timeout(BACK_WITHIN, fleet.seats[number].wait_until_serving()).await;
-        loop {
-            let (_, key) = customer.key.lock().unwrap().clone();
-            let request = AuthorizeRequest {
-                api_key: key,
-                model: world.models[0].clone(),
-                request_id: Uuid::now_v7().to_string(),
-                input_tokens: 1,
-                max_output_tokens: Some(1),
-                ..AuthorizeRequest::default()
-            };
-            let answer = authorize(server, &request).await;
-            if matches!(answer, Ok(Decision::Grant(_))) {
-                break;
-            }
-            if by < Instant::now() {
-                found.push(format!("server {number} answers {answer:?}"));
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-    found
-}
-
-/// What the product finds in its own books.
-async fn verify(world: &World) -> Vec<String> {
-    let request = VerifyLedgerRequest::default();
-    let answer = world.servers[0].ledger().verify_ledger(request).await.unwrap().into_inner();
-    let broken = answer.checks.into_iter().filter(|check| check.violations > 0);
-    broken.map(|check| format!("{check:?}")).collect()
-}
-
-/// Prompt and answer sizes of a production trace, or, where it is not at hand, of none.
-fn trace() -> Vec<(u64, u64)> {
-    let (input, output) = LARGEST;
-    let Some(text) = shared_data::read("azure-llm-2023-conversation.csv") else {
-        return (1..=input).step_by(97).map(|tokens| (tokens, tokens % output)).collect();
-    };
-    let sizes = text.lines().skip(1).filter_map(|line| {
-        let mut fields = line.split(',').skip(1);
-        let mut next = || fields.next()?.trim().parse::<u64>().ok();
-        Some((next()?.min(input), next()?.min(output)))
-    });
-    sizes.take(TRACE).collect()
 }
 
 /// Debian's libfaketime, wherever this machine's architecture has it.

@@ -172,6 +172,11 @@ impl Witness {
         self.lock().revoked.insert(key, Instant::now());
     }
 
+    /// How many recordings were acknowledged so far.
+    pub(crate) fn receipts(&self) -> usize {
+        self.lock().receipts.len()
+    }
+
     pub(crate) fn complain(&self, problem: String) {
         self.lock().complaints.push(problem);
     }
