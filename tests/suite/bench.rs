@@ -46,6 +46,19 @@ async fn a_history_is_compared_with_an_empty_database_and_drawn() {
     assert!(chart.starts_with("<svg") && chart.contains("batch transaction"), "{chart}");
 }
 
+#[tokio::test]
+async fn more_than_can_be_served_is_refused_and_the_others_are_served() {
+    let result = bench(&["--overload", "1"]).await;
+    let phases = result["overload"].as_array().unwrap();
+    assert_eq!(phases.len(), 4);
+    for phase in phases {
+        assert!(phase["served_per_second"].as_u64().unwrap() > 0, "{phase}");
+    }
+    let targets = result["targets"].as_array().unwrap();
+    assert_eq!(targets.len(), 7);
+    assert!(targets.iter().all(|target| target["met"].is_boolean()));
+}
+
 /// A run of a few calls, after which the books are right and nothing is left.
 async fn bench(arguments: &[&str]) -> Value {
     let scratch = tempfile::tempdir().unwrap();

@@ -13,7 +13,7 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
+use tonic::{Status, Streaming};
 
 use super::{
     echo::Answers,
@@ -133,6 +133,24 @@ impl Gateway {
     async fn authorize_one(&self, number: u64) -> Result<String, CliError> {
         let mut client = self.client(number)?.authorization();
         token(client.authorize(self.request(number)).await?.into_inner())
+    }
+
+    /// The requests that follow are other ones than those before.
+    pub(super) fn begin(&self) {
+        self.population.new_run();
+    }
+
+    /// One `Authorize`, with whatever it is refused with. A denial counts as refused for now.
+    pub(super) async fn try_authorize(&self, number: u64) -> Result<Option<String>, Status> {
+        let client = self.client(number).map_err(|error| Status::internal(error.to_string()))?;
+        let answer = client.authorization().authorize(self.request(number)).await?.into_inner();
+        token(answer).map(Some).map_err(|error| Status::resource_exhausted(error.to_string()))
+    }
+
+    /// One `RecordUsage`, again if need be, with whatever it is refused with.
+    pub(super) async fn try_record(&self, number: u64, token: String) -> Result<(), Status> {
+        let client = self.client(number).map_err(|error| Status::internal(error.to_string()))?;
+        client.usage().record_usage(used(token)).await.map(drop)
     }
 
     /// `RecordUsage`, one by one.

@@ -16,6 +16,7 @@
 //! | `results` | tables, ratios, targets |
 //! | `history` | a database with a long history beside an empty one |
 //! | `beside` | what people look at meanwhile |
+//! | `overload` | more than it can carry |
 //! | `chart` | drawings |
 
 mod beside;
@@ -25,6 +26,7 @@ mod gateway;
 mod history;
 mod limits;
 mod load;
+mod overload;
 mod population;
 mod results;
 mod stage;
@@ -44,6 +46,7 @@ use self::{
     history::Past,
     limits::{Limits, Way},
     load::Slice,
+    overload::Flood,
     population::Population,
     results::{Case, Results, Scene, Targets},
     stage::{Database, Server},
@@ -69,6 +72,7 @@ Examples:
   tollgate bench --output json > bench.json
   tollgate bench --scratch /var/tmp --chart bench.svg
   tollgate bench --history 20000000
+  tollgate bench --overload 600
   tollgate bench --running --endpoint http://127.0.0.1:50051";
 /// Accounts that are active, of all that there are.
 const ACTIVE: [usize; 3] = [1, 100, 1_000];
@@ -102,6 +106,9 @@ pub(super) struct BenchArgs {
     /// Accounts that have a history, with a key each
     #[arg(long, value_name = "ACCOUNTS", default_value_t = 100_000, requires = "history")]
     history_accounts: u64,
+    /// Ask for three times as much as can be served, for so long, instead of the scenes
+    #[arg(long, value_name = "SECONDS", conflicts_with_all = ["running", "quick", "history", "chart"])]
+    overload: Option<u64>,
     /// Draw what was found
     #[arg(long, value_name = "SVG")]
     chart: Option<PathBuf>,
@@ -151,6 +158,9 @@ pub(super) async fn run(args: BenchArgs, session: &Session) -> Result<(), CliErr
         let found = history::run(past, &parent).await?;
         chart.map_or(Ok(()), |chart| chart::history(chart, &found.parts))?;
         found.tables
+    } else if let Some(seconds) = args.overload {
+        let flood = if args.smoke { Flood::SMOKE } else { Flood::of(seconds) };
+        overload::run(flood, &parent).await?
     } else if args.running {
         let clients = stage::connect(&session.global).await?;
         let connect = |endpoint: String| {
