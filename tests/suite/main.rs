@@ -25,6 +25,7 @@ mod cli;
 mod closing;
 mod credits;
 mod directory;
+mod doctor;
 mod embedded;
 mod expiry;
 mod harness;

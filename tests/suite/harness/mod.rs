@@ -1,6 +1,7 @@
 //! What tests share.
 
 pub(crate) mod books;
+pub(crate) mod own_postgres;
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod server;
