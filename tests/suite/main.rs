@@ -51,4 +51,5 @@ mod serve;
 mod service_level;
 mod tls;
 mod tokens;
+mod upgrade;
 mod usage;
