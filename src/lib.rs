@@ -15,6 +15,7 @@ pub mod config;
 pub mod database;
 pub mod identity;
 pub mod ids;
+pub mod installation;
 pub mod ledger;
 pub mod metering;
 pub mod money;

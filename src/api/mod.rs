@@ -15,6 +15,7 @@ pub mod convert;
 pub mod credit;
 mod export;
 pub mod idempotency;
+pub mod installation;
 pub mod key;
 mod key_convert;
 pub mod ledger;

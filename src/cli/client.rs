@@ -22,6 +22,7 @@ use crate::{
         authorization_service_client::AuthorizationServiceClient,
         billing_service_client::BillingServiceClient, budget_service_client::BudgetServiceClient,
         catalog_service_client::CatalogServiceClient, credit_service_client::CreditServiceClient,
+        installation_service_client::InstallationServiceClient,
         key_service_client::KeyServiceClient, ledger_service_client::LedgerServiceClient,
         seller_service_client::SellerServiceClient, token_service_client::TokenServiceClient,
         usage_service_client::UsageServiceClient,
@@ -84,6 +85,8 @@ services! {
     catalog: CatalogServiceClient;
     /// Money in and out.
     credits: CreditServiceClient;
+    /// What it all stands on.
+    installation: InstallationServiceClient;
     /// API keys.
     keys: KeyServiceClient;
     /// The books.

@@ -14,7 +14,7 @@ use crate::{
         Session,
         client::Authorized,
         error::{CliError, plain},
-        output::to_stdout,
+        output::data_to_stdout,
     },
     proto::{
         ExportFormat, ExportInvoiceRequest, ExportInvoiceResponse,
@@ -108,9 +108,9 @@ pub(super) async fn export(
     let mut pieces = billing.export_invoice(request).await?.into_inner();
     let first = pieces.message().await?.unwrap_or_default();
     if args.to.as_deref() == Some(Path::new(STANDARD_OUTPUT)) {
-        to_stdout(|out| out.write_all(&first.data))?;
+        data_to_stdout(&first.data)?;
         while let Some(piece) = pieces.message().await? {
-            to_stdout(|out| out.write_all(&piece.data))?;
+            data_to_stdout(&piece.data)?;
         }
         return Ok(());
     }

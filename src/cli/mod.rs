@@ -30,6 +30,7 @@ mod completions;
 mod credit;
 mod credit_note;
 mod demo;
+mod doctor;
 pub mod error;
 mod examples;
 mod invoice;
@@ -148,6 +149,9 @@ enum Command {
     /// Who changed what
     #[command(subcommand, after_help = examples::AUDIT)]
     Audit(audit::AuditCommand),
+    /// Say what is wrong with this installation, and what to do
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor,
     /// Show what it does, against a running server
     Demo(demo::DemoArgs),
     /// Send a recorded request trace through the gate, and prove the books afterwards
@@ -258,6 +262,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Ledger(command) => client(ledger::run(command, session)),
         Command::Token(command) => client(token::run(command, session)),
         Command::Audit(command) => client(audit::run(command, session)),
+        Command::Doctor => client(doctor::run(session)),
         Command::Demo(args) => client(demo::run(args, session)),
         Command::Replay(args) => client(replay::run(*args, session)),
         Command::Bench(args) => client(bench::run(*args, session)),

@@ -21,11 +21,11 @@ static MIGRATIONS: Migrator = sqlx::migrate!();
 pub enum MigrationError {
     /// A newer Tollgate was here.
     #[error(
-        "the database is of a newer version: its schema is at migration {found}, this program \
-         knows up to {known}; run the newer program, or restore a backup of before its start"
+        "the database is of a newer version: it has migration {found}, and this program knows up to \
+         {known}; run the newer program, or restore a backup of before its start"
     )]
     Newer {
-        /// The newest migration in the database.
+        /// The first migration in the database that this program does not know.
         found: i64,
         /// The newest that this program knows.
         known: i64,

@@ -67,6 +67,7 @@ pub const TABLE: &[(&str, &[Role])] = &[
     ("/tollgate.v1.CreditService/Refund", &[Operator, Finance]),
     ("/tollgate.v1.CreditService/RecordChargeback", &[Operator, Finance]),
     ("/tollgate.v1.CreditService/GetBalance", STAFF_AND_OWNER),
+    ("/tollgate.v1.InstallationService/CheckInstallation", &[Operator, Auditor]),
     ("/tollgate.v1.KeyService/IssueKey", &[Operator, Tenant]),
     ("/tollgate.v1.KeyService/ListKeys", &[Operator, Auditor, Tenant]),
     ("/tollgate.v1.KeyService/UpdateKey", &[Operator, Tenant]),

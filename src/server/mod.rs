@@ -42,6 +42,7 @@ use crate::{
         reports::Reports,
     },
     identity::{Gate, revoked::RevokedTokens, secret::write_private},
+    installation::Setup,
     tasks::Tasks,
     telemetry::metrics::{CallMetrics, Metrics},
 };
@@ -95,6 +96,7 @@ pub(crate) struct Parts {
     pub(crate) tasks: Tasks,
     pub(crate) revoked: Arc<RevokedTokens>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) installation: Setup,
     pub(crate) closes_months: bool,
     pub(crate) overdue_grace_days: Option<u16>,
     pub(crate) details_retention_days: Option<u16>,
@@ -148,6 +150,11 @@ pub async fn start(config: Config) -> Result<RunningServer, ServerError> {
         tasks: Tasks::new(),
         revoked,
         metrics: Arc::new(Metrics::new()),
+        installation: Setup {
+            embedded: cluster.as_ref().map(|cluster| cluster.data_dir().to_owned()),
+            listen: local_addr,
+            closes_months: config.closes_months,
+        },
         closes_months: config.closes_months,
         overdue_grace_days: config.overdue_grace_days,
         details_retention_days: config.details_retention_days,

@@ -10,19 +10,22 @@ use super::{Parts, ServerError, domain::Domain};
 use crate::{
     api::{
         account::AccountApi, audit::AuditApi, authorization::AuthorizationApi, billing::BillingApi,
-        budget::BudgetApi, catalog::CatalogApi, credit::CreditApi, key::KeyApi, ledger::LedgerApi,
-        seller::SellerApi, token::TokenApi, usage::UsageApi,
+        budget::BudgetApi, catalog::CatalogApi, credit::CreditApi, installation::InstallationApi,
+        key::KeyApi, ledger::LedgerApi, seller::SellerApi, token::TokenApi, usage::UsageApi,
     },
     authorization::lifetime::Lifetime,
+    installation::Doctor,
     metering::intake::Intake,
     proto::{
         self, account_service_server::AccountServiceServer,
         audit_service_server::AuditServiceServer,
         authorization_service_server::AuthorizationServiceServer,
         billing_service_server::BillingServiceServer, budget_service_server::BudgetServiceServer,
-        credit_service_server::CreditServiceServer, key_service_server::KeyServiceServer,
-        ledger_service_server::LedgerServiceServer, seller_service_server::SellerServiceServer,
-        token_service_server::TokenServiceServer, usage_service_server::UsageServiceServer,
+        credit_service_server::CreditServiceServer,
+        installation_service_server::InstallationServiceServer,
+        key_service_server::KeyServiceServer, ledger_service_server::LedgerServiceServer,
+        seller_service_server::SellerServiceServer, token_service_server::TokenServiceServer,
+        usage_service_server::UsageServiceServer,
     },
 };
 
@@ -73,6 +76,7 @@ pub(super) async fn routes(
         Arc::clone(&domain.authorizer),
     );
     let audit = AuditApi::new(reports.all(), Arc::clone(directory));
+    let installation = InstallationApi::new(Doctor::new(reports.all(), parts.installation.clone()));
     let seller = SellerApi::new(pool.clone(), reports.all());
 
     let tokens = TokenApi::new(
@@ -106,6 +110,7 @@ pub(super) async fn routes(
         .add_service(AuditServiceServer::new(audit))
         .add_service(BillingServiceServer::new(billing))
         .add_service(BudgetServiceServer::new(budgets))
+        .add_service(InstallationServiceServer::new(installation))
         .add_service(KeyServiceServer::new(keys))
         .add_service(UsageServiceServer::new(usage))
         .add_service(catalog)

@@ -10,12 +10,13 @@ use std::{
 };
 
 /// The business, which may not see the contract's messages either.
-const DOMAIN: [&str; 8] = [
+const DOMAIN: [&str; 9] = [
     "accounts",
     "audit",
     "authorization",
     "billing",
     "catalog",
+    "installation",
     "ledger",
     "metering",
     "personal_data",

@@ -3,7 +3,11 @@
 
 mod replay;
 
-use std::{io::Write as _, path::Path, process::Stdio};
+use std::{
+    io::Write as _,
+    path::Path,
+    process::{Output, Stdio},
+};
 
 use serde_json::Value;
 use tokio::process::Command;
@@ -61,19 +65,28 @@ impl Shell {
         self.run_with(args, Stdio::null()).await
     }
 
+    /// What it wrote, byte for byte.
+    pub(crate) async fn bytes(&self, args: &[&str]) -> Vec<u8> {
+        self.output(args, Stdio::null()).await.stdout
+    }
+
     async fn run_with(&self, args: &[&str], input: Stdio) -> Ran {
+        let output = self.output(args, input).await;
+        Ran {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    async fn output(&self, args: &[&str], input: Stdio) -> Output {
         let mut command = Command::new(TOLLGATE);
         command.args(args).stdin(input).kill_on_drop(true);
         for name in ["TOLLGATE_DATA_DIR", "TOLLGATE_API_KEY", "COLUMNS"] {
             command.env_remove(name);
         }
         command.env("TOLLGATE_ENDPOINT", &self.endpoint).env("TOLLGATE_TOKEN", &self.token);
-        let output = command.output().await.unwrap();
-        Ran {
-            code: output.status.code().unwrap_or(-1),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
+        command.output().await.unwrap()
     }
 
     /// The answer as JSON.

@@ -8,7 +8,7 @@ use crate::{
     cli::{
         args::{parse_moment, timestamp},
         error::CliError,
-        output::to_stdout,
+        output::data_to_stdout,
     },
     proto::{ExportJournalRequest, JournalFormat},
 };
@@ -68,7 +68,7 @@ pub(super) async fn export(ledger: &mut Ledger, args: ExportArgs) -> Result<(), 
     };
     let mut pieces = ledger.export_journal(request).await?.into_inner();
     while let Some(piece) = pieces.message().await? {
-        to_stdout(|out| out.write_all(&piece.data))?;
+        data_to_stdout(&piece.data)?;
     }
     Ok(())
 }

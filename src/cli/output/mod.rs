@@ -110,5 +110,13 @@ pub fn to_stdout(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result
     Ok(out.flush()?)
 }
 
+/// Writes a piece of a file to the standard output, byte for byte. What takes colours away from text
+/// takes bytes away from a PDF.
+pub fn data_to_stdout(piece: &[u8]) -> Result<(), CliError> {
+    let mut out = io::stdout().lock();
+    out.write_all(piece)?;
+    Ok(out.flush()?)
+}
+
 #[cfg(test)]
 mod tests;

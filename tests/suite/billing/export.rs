@@ -252,6 +252,8 @@ async fn the_command_line_writes_files_and_replaces_none_unasked() {
     assert_eq!(forced.code, 0, "{forced:?}");
     assert!(std::fs::read(&file).unwrap() == first);
 
+    let piped = shell.bytes(&["invoice", "export", &number, "--format", "pdf", "--to", "-"]).await;
+    assert!(piped == first, "a pipe gets what a file gets");
     let out = shell.run(&["invoice", "export", &number, "--format", "ubl", "--to", "-"]).await;
     assert!(out.out.starts_with("<?xml"), "{out:?}");
     let register = shell.run(&["invoice", "export", "--period", "2026-1", "--register"]).await;

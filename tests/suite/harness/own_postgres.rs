@@ -1,7 +1,7 @@
 //! A Postgres of the operator's own: whatever settings, roles and archive a test gives it. It runs under
 //! the program's watchdog, so that nothing of it outlives the test, by whatever way that ends.
 
-#![allow(dead_code, reason = "the run under fire uses it, the suite does not yet")]
+#![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::{
     ffi::OsStr,
