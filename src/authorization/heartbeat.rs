@@ -27,7 +27,7 @@ pub struct Heartbeat {
 
 impl Heartbeat {
     /// The database answered a beat that was sent at `sent` (since boot) with its time.
-    pub(super) fn answered(&self, sent: Duration, database_time: DateTime<Utc>) {
+    pub fn answered(&self, sent: Duration, database_time: DateTime<Utc>) {
         // Taken from when the beat was sent, the estimate is late by the trip there at most:
         // nothing expires here before it does in the database.
         let boot = database_time.timestamp_micros() - micros(sent);
@@ -56,7 +56,7 @@ impl Heartbeat {
     }
 
     /// The database does not know this server any more: it may never authorize again.
-    pub(super) fn removed(&self) {
+    pub fn removed(&self) {
         self.removed.store(true, Ordering::Release);
     }
 
@@ -69,14 +69,26 @@ impl Heartbeat {
     /// Whether this server may authorize now.
     #[must_use]
     pub fn allows(&self) -> bool {
-        let now = u64::try_from(clock::since_boot().as_millis()).unwrap_or(u64::MAX);
+        self.allows_at(clock::since_boot())
+    }
+
+    /// Whether this server may authorize at a moment since boot.
+    #[must_use]
+    pub fn allows_at(&self, at: Duration) -> bool {
+        let now = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
         now < self.deadline_ms.load(Ordering::Acquire) && !self.is_removed()
     }
 
     /// The database's time now, as far as this server can tell.
     #[must_use]
     pub fn database_now(&self) -> DateTime<Utc> {
-        let now = self.boot_us.load(Ordering::Relaxed) + micros(clock::since_boot());
+        self.database_time_at(clock::since_boot())
+    }
+
+    /// The database's time at a moment since boot.
+    #[must_use]
+    pub fn database_time_at(&self, at: Duration) -> DateTime<Utc> {
+        let now = self.boot_us.load(Ordering::Relaxed) + micros(at);
         DateTime::from_timestamp_micros(now).unwrap_or(DateTime::<Utc>::MAX_UTC)
     }
 }
