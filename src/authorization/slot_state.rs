@@ -41,6 +41,8 @@ struct Standing {
     /// From when the others may be asked again.
     recall_from: Duration,
     used_at: Duration,
+    /// When the database last answered for it.
+    answered_at: Duration,
 }
 
 /// One account's leases on a server. `T` is what is kept of each grant.
@@ -241,12 +243,13 @@ impl<T: Clone> SlotState<T> {
         let mut renewals = Vec::with_capacity(keys.len());
         for key in keys {
             let standing = self.standings.entry(key).or_default();
-            let idle = at.saturating_sub(standing.used_at) >= limits::IDLE_LEASE;
+            let idle = standing.is_idle(at);
+            let is_over = idle && !standing.was_answered_idle();
             let pool = self.holdings.pool_mut(key);
             let returns = (give_back || idle) && pool.free().is_positive();
             let runs_dry = !frugal && !idle && pool.runs_dry(at);
             let is_stale = in_doubt || pool.drift().is_positive();
-            if !(returns || runs_dry || pool.is_awaited() || is_stale) {
+            if !(returns || runs_dry || pool.is_awaited() || is_stale || is_over) {
                 continue;
             }
             let mut renewal = pool.begin_renewal(next_sequence(), at, returns);
@@ -308,6 +311,7 @@ impl<T: Clone> SlotState<T> {
         }
         let standing = self.standing(asked.key);
         standing.view = lease.view;
+        standing.answered_at = at;
         if lease.granted < asked.renewal.need {
             standing.short_until = at + limits::SHORTAGE_MEMORY;
             if lease.recalled {
@@ -324,23 +328,28 @@ impl<T: Clone> SlotState<T> {
 
     /// Whether pools should be renewed though nobody waits: idle ones, and quiet ones whose lease is
     /// larger than what they need. Pools of budgets that are over are forgotten.
+    ///
+    /// Each pool is renewed once more when it has become idle, whatever is known of it. A renewal that
+    /// was given up long ago may have taken effect after the newer one that ended a budget's lease, and
+    /// what it was granted nobody else would give back.
     pub fn needs_upkeep(&mut self, at: Duration) -> bool {
         let (mut needed, mut is_quiet) = (false, true);
         let mut over = Vec::new();
         for (key, pool) in self.holdings.pools() {
-            let used_at = self.standings.get(&key).map_or(Duration::ZERO, |one| one.used_at);
-            let unused = at.saturating_sub(used_at);
-            let is_idle = unused >= limits::IDLE_LEASE;
+            let never = Standing::default();
+            let standing = self.standings.get(&key).unwrap_or(&never);
+            let unused = at.saturating_sub(standing.used_at);
             is_quiet &= unused >= limits::QUIET_POOL;
-            if is_idle && key != PoolKey::Funds && pool.is_empty() {
+            let is_known = self.answer == Answer::Known && standing.was_answered_idle();
+            let is_idle = standing.is_idle(at);
+            if is_idle && is_known && key != PoolKey::Funds && pool.is_empty() {
                 over.push(key);
             }
             let drift = pool.drift();
             let drifted = drift.is_positive()
                 && (unused >= limits::QUIET_POOL
                     || drift.decimal() * Decimal::TWO > pool.leased().decimal());
-            needed |=
-                (is_idle && (self.answer == Answer::Lost || pool.free().is_positive())) || drifted;
+            needed |= (is_idle && (!is_known || pool.free().is_positive())) || drifted;
         }
         for key in over {
             self.holdings.forget(key);
@@ -355,12 +364,11 @@ impl<T: Clone> SlotState<T> {
     /// Marks the slot as gone if it has nothing and has not been used for long. Whoever still has it
     /// must take the account's slot anew, since two of them would write the same lease.
     pub fn retire(&mut self, at: Duration) -> bool {
-        let unused = |one: &Standing| at.saturating_sub(one.used_at) >= limits::IDLE_LEASE;
         let is_over = self.turn == Turn::None
             && self.answer == Answer::Known
             && self.holdings.count() == 0
             && self.holdings.pools().all(|(_, pool)| pool.is_empty())
-            && self.standings.values().all(unused);
+            && self.standings.values().all(|one| one.is_idle(at));
         if is_over {
             self.turn = Turn::Retired;
         }
@@ -399,6 +407,16 @@ impl<T: Clone> SlotState<T> {
 }
 
 impl Standing {
+    /// Nobody has used it for long.
+    fn is_idle(&self, at: Duration) -> bool {
+        at.saturating_sub(self.used_at) >= limits::IDLE_LEASE
+    }
+
+    /// The database has answered for it since it became idle.
+    fn was_answered_idle(&self) -> bool {
+        self.answered_at >= self.used_at.saturating_add(limits::IDLE_LEASE)
+    }
+
     /// Whether the lease could not have grown by so much a moment ago.
     fn has_nothing_left(&self, at: Duration, more: Amount) -> bool {
         at < self.short_until && more.decimal() > self.view.available()

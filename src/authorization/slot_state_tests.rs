@@ -165,3 +165,38 @@ fn what_a_lost_answer_may_have_granted_is_given_back() {
     state.ended();
     assert!(state.retire(idle));
 }
+
+/// Forgotten, nobody would ever give back what the database granted in the answer that was lost.
+#[test]
+fn a_budgets_pool_whose_answer_was_lost_is_renewed_and_not_forgotten() {
+    let mut state = SlotState::<()>::default();
+    let today = PoolKey::Budget(daily().at(at("2026-11-24T12:00:00Z")));
+    state.touch(&[today], NOW);
+    state.wait_for(&[today], amount("5"), amount("5"));
+    assert_eq!(state.begin(AccountId::generate(), NOW, || 1).len(), 1);
+    state.lost();
+    let idle = NOW + limits::IDLE_LEASE;
+    assert!(state.needs_upkeep(idle));
+    let asked = state.begin(AccountId::generate(), idle, || 2);
+    assert!(asked.len() == 1 && asked[0].key == today, "{asked:?}");
+    state.end(&asked[0], answer(&asked[0], "0", "10", false), idle);
+    state.ended();
+    assert!(!state.needs_upkeep(idle));
+    assert_eq!(state.holdings.pools().count(), 0, "now there is nothing to remember");
+}
+
+/// An older renewal may have made the lease again after a newer one had ended it.
+#[test]
+fn a_budgets_pool_is_renewed_once_more_before_it_is_forgotten() {
+    let mut state = SlotState::<()>::default();
+    let today = PoolKey::Budget(daily().at(at("2026-11-24T12:00:00Z")));
+    state.touch(&[today], NOW);
+    state.wait_for(&[today], amount("5"), amount("5"));
+    renew(&mut state, NOW, "0", "0", false);
+    let idle = NOW + limits::IDLE_LEASE;
+    assert!(!state.needs_upkeep(idle.saturating_sub(Duration::from_secs(1))));
+    assert!(state.needs_upkeep(idle), "there is nothing that it knows of, and it asks");
+    renew(&mut state, idle, "0", "0", false);
+    assert!(!state.needs_upkeep(idle), "once is enough");
+    assert_eq!(state.holdings.pools().count(), 0);
+}
