@@ -276,6 +276,9 @@ impl Leases {
                 }
                 () = stopping.cancelled() => break,
             }
+            for slot in &batch {
+                slot.lock().taken();
+            }
             self.renew_all(database, &mut connection, &batch).await;
             batch.clear();
         }

@@ -235,7 +235,7 @@ impl<T: Clone> SlotState<T> {
         mut next_sequence: impl FnMut() -> i64,
     ) -> Vec<PoolRenewal> {
         let in_doubt = self.answer == Answer::Lost;
-        (self.turn, self.answer) = (Turn::None, Answer::Awaited);
+        self.answer = Answer::Awaited;
         self.started += 1;
         let give_back = std::mem::take(&mut self.give_back);
         let frugal = at < self.frugal_until;
@@ -281,6 +281,13 @@ impl<T: Clone> SlotState<T> {
             self.turn = Turn::Queued;
         }
         is_new
+    }
+
+    /// It waits no longer: what is asked from now on, the coming round may not see.
+    pub fn taken(&mut self) {
+        if self.turn == Turn::Queued {
+            self.turn = Turn::None;
+        }
     }
 
     /// Nothing was renewed and nothing has changed: those who waited wait on.

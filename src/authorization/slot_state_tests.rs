@@ -200,3 +200,17 @@ fn a_budgets_pool_is_renewed_once_more_before_it_is_forgotten() {
     assert!(!state.needs_upkeep(idle), "once is enough");
     assert_eq!(state.holdings.pools().count(), 0);
 }
+
+/// As when a batch met a lock and each of its slots is renewed alone, before its turn comes.
+#[test]
+fn a_round_out_of_turn_leaves_a_slot_in_the_queue_once() {
+    let mut state = SlotState::<()>::default();
+    assert!(state.queue());
+    state.taken();
+    assert!(state.queue(), "a request came while the batch was under way");
+    state.begin(AccountId::generate(), NOW, || 1);
+    state.ended();
+    assert!(!state.queue(), "it is in the queue still, and would be twice in one batch");
+    state.taken();
+    assert!(state.queue());
+}
