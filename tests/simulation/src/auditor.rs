@@ -11,7 +11,7 @@ use chrono::{DateTime, Datelike as _, NaiveDate, TimeDelta, Utc};
 use tollgate::{
     accounts::budgets::period::{BudgetPeriod, Period},
     authorization::{grant::GrantClaims, pool::PoolKey},
-    ids::{AccountId, AuthorizationId, BudgetId, KeyId, PriceVersionId},
+    ids::{AccountId, AuthorizationId, BudgetId, InstanceId, KeyId, PriceVersionId},
     metering::{event::Outcome, quantities::Quantities},
 };
 
@@ -56,6 +56,10 @@ pub struct Auditor {
     covered: BTreeMap<(AccountId, PoolKey), Pico>,
     /// Grants that a server made and whose usage may still come under cover.
     open: BTreeMap<AuthorizationId, Arc<GrantClaims>>,
+    /// Every grant that was made, as it was made last.
+    made: BTreeMap<AuthorizationId, Arc<GrantClaims>>,
+    /// Servers whose memory was lost.
+    forgot: BTreeSet<InstanceId>,
 }
 
 impl Auditor {
@@ -103,6 +107,10 @@ impl Auditor {
         }
     }
 
+    pub fn forgot(&mut self, instance: InstanceId) {
+        self.forgot.insert(instance);
+    }
+
     /// A server makes a grant at this moment, or makes it larger.
     pub fn grants(&mut self, server: usize, claims: &Arc<GrantClaims>, known: bool) {
         let key = claims.key_id;
@@ -110,6 +118,7 @@ impl Auditor {
         if open.reserved < claims.reserved || open.expires_at < claims.expires_at {
             *open = Arc::clone(claims);
         }
+        self.made.insert(claims.authorization_id, Arc::clone(claims));
         if self.revoked.contains(&key) {
             self.violate(format!("server {server} grants a key whose revocation had returned"));
         }
@@ -126,11 +135,7 @@ impl Auditor {
         free: &BTreeMap<(AccountId, PoolKey), Pico>,
         now: DateTime<Utc>,
     ) {
-        let open = |claims: &GrantClaims| {
-            let place = (claims.account_id, claims.authorization_id);
-            claims.covered_until() >= now && !database.events.contains_key(&place)
-        };
-        self.open.retain(|_, claims| open(claims));
+        self.close(database, now);
         let mut promised = free.clone();
         for claims in self.open.values() {
             for pool in claims.pools() {
@@ -154,6 +159,34 @@ impl Auditor {
                 ));
             }
         }
+    }
+
+    /// A server's leases cover what it promised, as long as its usage may come under cover.
+    pub fn check_cover(&mut self, database: &Database, now: DateTime<Utc>) {
+        self.close(database, now);
+        let mut promised: BTreeMap<(AccountId, PoolKey, InstanceId), Pico> = BTreeMap::new();
+        for claims in self.open.values() {
+            for pool in claims.pools() {
+                let place = (claims.account_id, pool, claims.issuer);
+                *promised.entry(place).or_default() += pico(claims.reserved);
+            }
+        }
+        for ((account, pool, issuer), promised) in promised {
+            let leased = database.leased(account, pool, issuer);
+            if promised > leased {
+                self.violate(format!(
+                    "{promised} of {pool:?} is promised by {issuer}, which has {leased} leased"
+                ));
+            }
+        }
+    }
+
+    /// Forgets the grants whose usage is recorded, or would be an overrun by now.
+    fn close(&mut self, database: &Database, now: DateTime<Utc>) {
+        self.open.retain(|id, claims| {
+            let recorded = database.events.contains_key(&(claims.account_id, *id));
+            claims.covered_until() >= now && !recorded
+        });
     }
 
     /// What an account was ever given, with what it may owe and without what it was paid back.
@@ -377,6 +410,14 @@ impl Auditor {
         let funds = database.funds.values().map(|funds| funds.leased);
         if funds.chain(database.periods.values().map(|row| row.leased)).any(|leased| leased != 0) {
             return Err("a pool counts leases that there are not".to_owned());
+        }
+        for (id, claims) in &self.made {
+            let place = (claims.account_id, *id);
+            let listed =
+                database.events.contains_key(&place) || database.unsettled.contains(&place);
+            if !listed && !self.forgot.contains(&claims.issuer) {
+                return Err(format!("{id} expired unsettled and is on no list"));
+            }
         }
         if !database.foreign.is_empty() {
             return Err(format!("{} settlements were never read", database.foreign.len()));

@@ -156,7 +156,8 @@ impl World {
         let (Ok(amount), Ok(least)) = (bound(ask.output), bound(ask.output.min(1))) else {
             return self.respond(call, Answer::Denied);
         };
-        let budgets = row.budgets.iter().map(|budget| PoolKey::Budget(budget.at(there)));
+        let budgets = row.budgets.iter().filter(|budget| budget.target.concerns(row.key, ""));
+        let budgets = budgets.map(|budget| PoolKey::Budget(budget.at(there)));
         let Some(pursuit) = self.pursuit(call) else { return };
         pursuit.pools = budgets.chain([PoolKey::Funds]).collect();
         pursuit.priced = Some(priced);

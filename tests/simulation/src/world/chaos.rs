@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 use tollgate::{
     accounts::budgets::{Budget, Target, period::Period},
-    authorization::lifetime::Lifetime,
+    authorization::{lifetime::Lifetime, pool::PoolKey},
     ids::{AccountId, BudgetId, InstanceId, KeyId},
 };
 
@@ -55,8 +55,10 @@ impl World {
         self.auditor.opened(account, promotional + credits + credit_limit, credit_limit);
         self.database.funds.insert(account, funds);
         self.clients.accounts.push(account);
+        let mut last = KeyId(self.dice.id(self.epoch));
         for _ in 0..self.dice.between(1, 3) {
             let key = KeyId(self.dice.id(self.epoch));
+            last = key;
             self.database.keys.insert(key, (account, false));
             self.clients.keys.push((key, account));
         }
@@ -65,7 +67,7 @@ impl World {
             let limit = Pico::from(self.dice.between(10, 200)) * UNIT / 100;
             let budget = Budget {
                 budget_id,
-                target: Target::Account,
+                target: if self.dice.one_in(3) { Target::Key(last) } else { Target::Account },
                 period: self.dice.pick(&[Period::Day, Period::Day, Period::Month, Period::Total]),
                 hard: !self.dice.one_in(4),
                 limit: amount(limit),
@@ -118,7 +120,7 @@ impl World {
                 "listeners that lost their connection"
             }
             6 => {
-                if server.up && !server.draining {
+                if server.up && !server.closing {
                     self.give_all_back(number);
                 }
                 "servers that were stopped"
@@ -159,15 +161,16 @@ impl World {
     /// Each account that has funds must get a grant from each server.
     pub fn probe(&mut self) {
         let clients = self.clients.keys.clone();
-        let amount = crate::money::UNIT / 4;
+        let (now, amount) = (self.database_time(), UNIT / 10);
         let mut seen = std::collections::BTreeSet::new();
         for (key, account) in clients {
-            let usable = !self.database.keys[&key].1 && seen.insert(account);
-            let funds = &self.database.funds[&account];
-            // What is leased is leased to servers that do not use it, or to dead ones.
-            let has = funds.available() >= amount;
-            let limited = self.clients.budgets.iter().any(|(of, _)| *of == account);
-            if !usable || !has || limited {
+            if self.database.keys[&key].1 || !seen.insert(account) {
+                continue;
+            }
+            let here = self.database.budgets.iter().filter(|((of, _), _)| *of == account);
+            let pools = here.map(|(_, budget)| PoolKey::Budget(budget.at(now)));
+            let mut pools = pools.chain([PoolKey::Funds]);
+            if !pools.all(|pool| self.database.available(account, pool) >= amount) {
                 continue;
             }
             for server in 0..self.servers.len() {

@@ -219,6 +219,12 @@ impl World {
             + tollgate::authorization::limits::LEASE_WAIT;
         let work = self.clients.errands[errand].work.clone();
         self.note(format_args!("server {} is called: {work}", at.server));
+        if self.servers[at.server].closing {
+            let soon = self.queue.now() + MS;
+            return self
+                .queue
+                .put(soon, Event::Answered { call, errand, answer: Answer::Unavailable });
+        }
         let mut entry = Call { at, errand, pursuit: None, everywhere: None };
         let pursue = |goal| Some(Pursuit::new(goal, deadline));
         match work {

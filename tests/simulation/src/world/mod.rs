@@ -270,7 +270,7 @@ impl World {
             );
             let said = (!dull).then(|| statement.to_string());
             let posted = matches!(statement, Statement::Post(_) | Statement::Refund { .. });
-            let before = matches!(statement, Statement::Renew(..) | Statement::RemoveDead);
+            let leases = matches!(statement, Statement::Renew(..) | Statement::RemoveDead);
             let (reply, notices) = self.database.execute(statement, moment);
             if let Some(said) = said {
                 let outcome = if reply.is_ok() { "" } else { ": refused" };
@@ -284,7 +284,8 @@ impl World {
             if posted {
                 self.check_promises();
             }
-            if before {
+            if leases {
+                self.auditor.check_cover(&self.database, moment);
                 for server in 0..self.servers.len() {
                     self.check_leases(server);
                 }

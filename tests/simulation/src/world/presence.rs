@@ -48,6 +48,12 @@ impl World {
 
     /// Its memory is gone.
     pub fn crash(&mut self, number: usize, away: u64) {
+        self.auditor.forgot(self.servers[number].instance);
+        self.leave(number, away);
+    }
+
+    /// Its process ends and another begins.
+    pub fn leave(&mut self, number: usize, away: u64) {
         let server = &mut self.servers[number];
         (server.up, server.listening) = (false, false);
         let gone = server.place();

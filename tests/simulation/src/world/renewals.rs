@@ -152,14 +152,16 @@ impl World {
         }
     }
 
-    /// A stopping server gives back what is free, and keeps what is outstanding.
+    /// A stopping server takes no calls, answers those that it has, and then gives back what is free
+    /// and keeps what is outstanding.
     pub fn give_all_back(&mut self, number: usize) {
         let server = &mut self.servers[number];
-        server.draining = true;
-        if server.renewing {
-            // The one task that sends renewals sees to the last of them first.
+        server.closing = true;
+        let at = server.place();
+        if server.renewing || self.calls.values().any(|call| call.at == at) {
             return self.set(number, MOMENT, Timer::GiveBack);
         }
+        server.draining = true;
         let accounts: Vec<AccountId> = server.slots.keys().copied().collect();
         for account in &accounts {
             server.slot(*account).give_back = true;
@@ -186,6 +188,7 @@ impl World {
 
     pub fn signed_off(&mut self, number: usize, reply: Result<Reply, Failure>) {
         if reply.is_err() {
+            self.auditor.forgot(self.servers[number].instance);
             return self.stopped(number);
         }
         let stop = Statement::Stop(self.servers[number].instance);
@@ -199,7 +202,7 @@ impl World {
             return self.set(number, MOMENT, Timer::Exit);
         }
         let away = self.dice.between(100 * MS, 5 * SECOND);
-        self.crash(number, away);
+        self.leave(number, away);
     }
 }
 

@@ -115,7 +115,9 @@ pub struct Server {
     pub mute_until: Micros,
     /// It was heard of at least once.
     pub known: bool,
-    /// It has begun to stop.
+    /// It takes no more calls.
+    pub closing: bool,
+    /// It has answered all calls and sends no renewal but the last.
     pub draining: bool,
     pub jobs: BTreeMap<u64, Job>,
 
@@ -159,6 +161,7 @@ impl Server {
             cut_until: 0,
             mute_until: 0,
             known: false,
+            closing: false,
             draining: false,
             jobs: BTreeMap::new(),
             heartbeat: Heartbeat::default(),

@@ -42,6 +42,7 @@ impl World {
                 over.sort_unstable();
                 for id in over {
                     slot.holdings.settle(id, Amount::ZERO);
+                    server.lapsed.push((*account, id));
                 }
             }
             let lapsed = slot.holdings.lapse(there);
