@@ -5,8 +5,7 @@ use std::{process::ExitCode, time::Instant};
 use simulation::{Verdict, mutation::Mutation, options::Options, report::Faults, run};
 
 fn main() -> ExitCode {
-    let mut seeds = 100;
-    let mut seed = None;
+    let (mut seed, mut seeds) = (None, None);
     let mut options = Options::of(0);
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -18,7 +17,7 @@ fn main() -> ExitCode {
         };
         match word.as_str() {
             "--seed" => seed = Some(number()),
-            "--seeds" => seeds = number(),
+            "--seeds" => seeds = Some(number()),
             "--steps" => options.steps = number(),
             "--trace" => options.trace = true,
             "--without" => {
@@ -36,9 +35,8 @@ fn main() -> ExitCode {
             }
         }
     }
-    let one = seed.is_some();
+    let count = seeds.unwrap_or(if seed.is_some() { 1 } else { 100 });
     let first = seed.unwrap_or_else(random);
-    let count = if one { 1 } else { seeds };
     let (mut faults, mut events, mut seconds) = (Faults::default(), 0, 0);
     let begun = Instant::now();
     for seed in (0..count).map(|place| first.wrapping_add(place)) {
@@ -49,7 +47,7 @@ fn main() -> ExitCode {
         if let Some(violation) = &verdict.violation {
             return broken(violation, &verdict, Options { seed, ..options });
         }
-        if one {
+        if count == 1 {
             println!("hash of the run: {:016x}", verdict.hash);
         }
     }

@@ -48,6 +48,8 @@ mutations! {
     StaleRowKept,
     /// a server authorizes without regard to its deadline
     NoDeadline,
+    /// a request is not asked again, right before it is held, whether its server may authorize
+    NotAskedAgain,
     /// a dead server's leases are removed at once
     DeadRemovedAtOnce,
     /// a removed server may lease again

@@ -7,7 +7,7 @@ use simulation::{mutation::Mutation, options::Options, run};
 /// For so long new seeds are tried.
 const BUDGET: Duration = Duration::from_secs(10);
 /// Within so many seeds a broken rule must be noticed. `docs/reliability.md` has how many it takes.
-const SEEDS_TO_NOTICE: u64 = 300;
+const SEEDS_TO_NOTICE: u64 = 1_000;
 
 #[test]
 fn two_runs_of_a_seed_are_the_same() {

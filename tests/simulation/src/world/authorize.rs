@@ -25,6 +25,7 @@ use crate::{
     database::{Failure, KeyRow, Reply, Statement},
     money::{Pico, pico},
     mutation::Mutation,
+    queue::{MS, SECOND},
 };
 
 /// What a call is after.
@@ -55,6 +56,8 @@ pub struct Pursuit {
     /// The number of its wait, and what it sleeps to ask for.
     pub wait: u64,
     pub asleep: Option<(Amount, Amount)>,
+    /// What it was about to hold when its thread was stopped.
+    pub prepared: Option<Held>,
 }
 
 impl Pursuit {
@@ -74,6 +77,7 @@ impl Pursuit {
             waiting: None,
             wait: 0,
             asleep: None,
+            prepared: None,
         }
     }
 }
@@ -180,8 +184,19 @@ impl World {
         loop {
             let number = self.server_of(call);
             let at = self.servers[number].boot(self.queue.now());
-            let Some(held) = self.hold(call) else { return };
-            if !self.still_allowed(number) {
+            let prepared = self.pursuit(call).and_then(|pursuit| pursuit.prepared.take());
+            let again = prepared.is_none() || !self.is_broken(Mutation::NotAskedAgain);
+            let held = match prepared {
+                Some(held) => held,
+                None => {
+                    let Some(held) = self.hold(call) else { return };
+                    if !self.calm && self.dice.one_in(40) {
+                        return self.stop_thread(call, held);
+                    }
+                    held
+                }
+            };
+            if again && !self.still_allowed(number) {
                 return self.respond(call, Answer::Unavailable);
             }
             if !self.still_current(call) {
@@ -240,6 +255,22 @@ impl World {
             }
             return self.wait(call, amount, floor, &shortage);
         }
+    }
+
+    /// Its thread, or the whole server, stops right before it holds what it has made up its mind to.
+    fn stop_thread(&mut self, call: u64, held: Held) {
+        let number = self.server_of(call);
+        let long = self.dice.pick(&[SECOND, 9 * SECOND, 40 * SECOND]);
+        let span = self.dice.between(MS, long);
+        if self.dice.one_in(2) {
+            self.servers[number].frozen_until = self.queue.now() + span;
+        }
+        if let Some(pursuit) = self.pursuit(call) {
+            pursuit.prepared = Some(held);
+        }
+        self.faults.count("threads that stopped before they held");
+        let span = if self.dice.one_in(2) { MS } else { span };
+        self.set(number, Duration::from_micros(span), Timer::Retry { call });
     }
 
     /// What is promised if it can be held now.
@@ -311,6 +342,9 @@ impl World {
     /// It has slept.
     pub fn pursue_again(&mut self, call: u64) {
         let Some(pursuit) = self.pursuit(call) else { return };
+        if pursuit.prepared.is_some() {
+            return self.reserve(call);
+        }
         if let Some((need, floor)) = pursuit.asleep.take() {
             self.wait_for_round(call, need, floor);
         }

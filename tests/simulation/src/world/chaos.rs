@@ -56,7 +56,7 @@ impl World {
         self.database.funds.insert(account, funds);
         self.clients.accounts.push(account);
         let mut last = KeyId(self.dice.id(self.epoch));
-        for _ in 0..self.dice.between(1, 3) {
+        for _ in 0..self.dice.between(2, 6) {
             let key = KeyId(self.dice.id(self.epoch));
             last = key;
             self.database.keys.insert(key, (account, false));

@@ -123,7 +123,7 @@ impl World {
         self.clients.arrivals -= 1;
         let pause = self.dice.below(2 * self.clients.pace) + 1;
         self.queue.put(self.queue.now() + pause, Event::Arrival);
-        if self.dice.one_in(14) {
+        if self.dice.one_in(10) {
             return self.order();
         }
         let ask = self.ask();
@@ -151,8 +151,8 @@ impl World {
         let account = self.dice.pick(&accounts);
         let operation = self.number();
         let amount = Pico::from(self.dice.between(1, 60)) * UNIT / 100;
-        let order = match self.dice.below(8) {
-            0 => {
+        let order = match self.dice.below(9) {
+            0 | 8 => {
                 let place = self.dice.below(self.clients.keys.len() as u64) as usize;
                 Order::Revoke(self.clients.keys[place].0)
             }
@@ -219,7 +219,8 @@ impl World {
             + tollgate::authorization::limits::LEASE_WAIT;
         let work = self.clients.errands[errand].work.clone();
         self.note(format_args!("server {} is called: {work}", at.server));
-        if self.servers[at.server].closing {
+        let server = &self.servers[at.server];
+        if server.closing || !server.known {
             let soon = self.queue.now() + MS;
             return self
                 .queue
