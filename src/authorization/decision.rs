@@ -8,7 +8,7 @@ use rust_decimal::Decimal;
 
 use super::{
     grant::GrantClaims,
-    store::{BudgetView, FundsView},
+    lease::{BudgetView, FundsView},
 };
 use crate::{
     accounts::budgets::{Budget, period::Period},

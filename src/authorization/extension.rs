@@ -14,7 +14,8 @@ use super::{
     holdings::{Reservation, Reserved},
     limits,
     reserving::Tried,
-    slot::{Shortage, Slot},
+    slot::Slot,
+    slot_state::Shortage,
     store, validate,
 };
 use crate::{

@@ -26,11 +26,11 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// The database answered a beat that was sent at `sent` (since boot) with its time.
-    pub(super) fn answered(&self, sent: Duration, database_time: DateTime<Utc>) {
-        // Taken from when the beat was sent, the estimate is late by the trip there at most:
-        // nothing expires here before it does in the database.
-        let boot = database_time.timestamp_micros() - micros(sent);
+    /// The database answered a beat with its time; `sent` and `received` are since boot.
+    pub fn answered(&self, sent: Duration, received: Duration, database_time: DateTime<Utc>) {
+        // Taken from when the answer came, the estimate is late by the trip back at most: nothing
+        // expires here before it does in the database, however long the beat was under way.
+        let boot = database_time.timestamp_micros() - micros(received);
         self.boot_us.store(boot, Ordering::Relaxed);
         let deadline = u64::try_from((sent + HEARTBEAT_TTL).as_millis()).unwrap_or(u64::MAX);
         self.deadline_ms.fetch_max(deadline, Ordering::Release);
@@ -56,7 +56,7 @@ impl Heartbeat {
     }
 
     /// The database does not know this server any more: it may never authorize again.
-    pub(super) fn removed(&self) {
+    pub fn removed(&self) {
         self.removed.store(true, Ordering::Release);
     }
 
@@ -69,14 +69,26 @@ impl Heartbeat {
     /// Whether this server may authorize now.
     #[must_use]
     pub fn allows(&self) -> bool {
-        let now = u64::try_from(clock::since_boot().as_millis()).unwrap_or(u64::MAX);
+        self.allows_at(clock::since_boot())
+    }
+
+    /// Whether this server may authorize at a moment since boot.
+    #[must_use]
+    pub fn allows_at(&self, at: Duration) -> bool {
+        let now = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
         now < self.deadline_ms.load(Ordering::Acquire) && !self.is_removed()
     }
 
     /// The database's time now, as far as this server can tell.
     #[must_use]
     pub fn database_now(&self) -> DateTime<Utc> {
-        let now = self.boot_us.load(Ordering::Relaxed) + micros(clock::since_boot());
+        self.database_time_at(clock::since_boot())
+    }
+
+    /// The database's time at a moment since boot.
+    #[must_use]
+    pub fn database_time_at(&self, at: Duration) -> DateTime<Utc> {
+        let now = self.boot_us.load(Ordering::Relaxed) + micros(at);
         DateTime::from_timestamp_micros(now).unwrap_or(DateTime::<Utc>::MAX_UTC)
     }
 }
@@ -98,9 +110,10 @@ mod tests {
     fn a_beat_allows_for_one_ttl_from_when_it_was_sent() {
         let heartbeat = Heartbeat::default();
         let long_ago = clock::since_boot().saturating_sub(HEARTBEAT_TTL);
-        heartbeat.answered(long_ago, clock::now());
+        heartbeat.answered(long_ago, clock::since_boot(), clock::now());
         assert!(!heartbeat.allows());
-        heartbeat.answered(clock::since_boot(), clock::now());
+        let now = clock::since_boot();
+        heartbeat.answered(now, now, clock::now());
         assert!(heartbeat.allows());
         heartbeat.removed();
         assert!(!heartbeat.allows());
@@ -112,7 +125,8 @@ mod tests {
         assert_eq!(heartbeat.live_servers(), 1);
         heartbeat.count(3);
         assert_eq!(heartbeat.live_servers(), 3);
-        heartbeat.answered(clock::since_boot(), clock::now());
+        let now = clock::since_boot();
+        heartbeat.answered(now, now, clock::now());
         assert!(heartbeat.age() < HEARTBEAT_TTL);
     }
 
@@ -120,8 +134,21 @@ mod tests {
     fn the_databases_time_goes_on_between_beats() {
         let heartbeat = Heartbeat::default();
         let there = clock::now() - chrono::Duration::hours(3);
-        heartbeat.answered(clock::since_boot(), there);
+        let now = clock::since_boot();
+        heartbeat.answered(now, now, there);
         let off = heartbeat.database_now() - there;
         assert!(off > chrono::Duration::milliseconds(-1) && off < chrono::Duration::seconds(5));
+    }
+
+    #[test]
+    fn a_beat_that_was_long_under_way_does_not_put_the_databases_time_ahead() {
+        let second = Duration::from_secs;
+        let (heartbeat, there) = (Heartbeat::default(), clock::now());
+        // It took four seconds to get there and one to come back.
+        heartbeat.answered(second(100), second(105), there);
+        let ahead = heartbeat.database_time_at(second(105)) - (there + second(1));
+        assert!(ahead <= chrono::Duration::zero(), "{ahead}");
+        assert!(heartbeat.allows_at(second(104)));
+        assert!(!heartbeat.allows_at(second(100) + HEARTBEAT_TTL));
     }
 }

@@ -26,11 +26,14 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    Held,
     heartbeat::Heartbeat,
+    lease::{PoolRenewal, PoolView, RenewedLease},
     limits,
     pool::PoolKey,
-    slot::{PoolRenewal, Slot, SlotState},
-    store::{self, PoolView},
+    slot::Slot,
+    slot_state::SlotState,
+    store,
 };
 use crate::{
     accounts::{account::AccountRecord, directory::Directory},
@@ -98,7 +101,7 @@ impl Leases {
     }
 
     /// Asks for a renewal in the background.
-    pub(super) fn renew(&self, slot: &Arc<Slot>, state: &mut SlotState) {
+    pub(super) fn renew(&self, slot: &Arc<Slot>, state: &mut SlotState<Arc<Held>>) {
         if state.queue() {
             // Only fails when the server is past its drain.
             let _ = self.queue.send(Arc::clone(slot));
@@ -237,7 +240,7 @@ impl Leases {
     }
 
     /// Says that a budget has come to its end; the database has told whoever listens there.
-    fn announce(&self, lease: &store::RenewedLease) {
+    fn announce(&self, lease: &RenewedLease) {
         let (PoolKey::Budget(period), PoolView::Budget(view)) = (lease.key, &lease.view) else {
             return;
         };
@@ -272,6 +275,9 @@ impl Leases {
                     if received == 0 { break }
                 }
                 () = stopping.cancelled() => break,
+            }
+            for slot in &batch {
+                slot.lock().taken();
             }
             self.renew_all(database, &mut connection, &batch).await;
             batch.clear();

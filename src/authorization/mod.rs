@@ -2,8 +2,8 @@
 //!
 //! A request's way through the files, each adding one thing:
 //! `api::authorization` (the call) → [`authorizer`] (the order) → [`checks`] (key, account, model,
-//! price, caps) → [`leases`], [`holdings`] and [`pool`] (budgets,
-//! funds) → [`grant`] (the signed token).
+//! price, caps) → [`leases`], [`slot_state`], [`holdings`] and
+//! [`pool`] (budgets, funds) → [`grant`] (the signed token).
 //!
 //! | call | round trips to the database | bound |
 //! |---|---|---|
@@ -30,6 +30,7 @@ pub mod grant;
 mod guard;
 pub mod heartbeat;
 pub mod holdings;
+pub mod lease;
 mod leases;
 pub mod lifetime;
 pub mod limits;
@@ -38,6 +39,7 @@ pub mod presence;
 pub mod reservations;
 mod reserving;
 mod slot;
+pub mod slot_state;
 mod store;
 mod validate;
 

@@ -14,11 +14,12 @@ use super::{
     error::AuthorizationError,
     grant::{GrantClaims, milliseconds},
     holdings::{Reservation, Reserved},
+    lease::PoolView,
     leases::Waited,
     limits,
     pool::PoolKey,
-    slot::{Shortage, Slot},
-    store::PoolView,
+    slot::Slot,
+    slot_state::Shortage,
 };
 use crate::{
     accounts::{account::AccountRecord, budgets::period::BudgetPeriod},

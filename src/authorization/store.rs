@@ -10,87 +10,17 @@ use sqlx::{
 };
 use uuid::Uuid;
 
-use super::{grant::SigningKey, limits, pool::PoolKey, slot::PoolRenewal};
+use super::{
+    grant::SigningKey,
+    lease::{BudgetView, FundsView, PoolRenewal, PoolView, RenewedLease},
+    limits,
+    pool::PoolKey,
+};
 use crate::{
     accounts::budgets::period::BudgetPeriod,
     ids::{AccountId, AuthorizationId, BudgetId, InstanceId, KeyId},
     money::Amount,
 };
-
-/// What an account had when its lease was last renewed, for a denial that explains itself.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct FundsView {
-    /// Promotional credits and paid credits, less what is overdrawn.
-    pub prepaid: Decimal,
-    /// What a Net-30 account owes: unbilled and invoiced, less unapplied receipts.
-    pub owed: Decimal,
-    /// Whether usage beyond credits accrues to an invoice.
-    pub net_30: bool,
-    /// What it may owe.
-    pub credit_limit: Decimal,
-    /// Held by all servers together.
-    pub leased: Decimal,
-    /// What no server holds.
-    pub available: Decimal,
-}
-
-/// How a period of a budget stood when its lease was last renewed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BudgetView {
-    /// Which budget and which of its periods.
-    pub period: BudgetPeriod,
-    /// Whether it refuses what would pass the limit.
-    pub hard: bool,
-    /// What may be spent in the period.
-    pub limit: Decimal,
-    /// What has been charged to it.
-    pub spent: Decimal,
-    /// Held by all servers together.
-    pub leased: Decimal,
-    /// What no server holds; below zero when the limit was lowered.
-    pub available: Decimal,
-}
-
-/// How a pool stood when its lease was last renewed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum PoolView {
-    /// An account's funds.
-    Funds(FundsView),
-    /// A period of a budget.
-    Budget(BudgetView),
-}
-
-impl Default for PoolView {
-    fn default() -> Self {
-        Self::Funds(FundsView::default())
-    }
-}
-
-impl PoolView {
-    /// What no server holds.
-    #[must_use]
-    pub(super) const fn available(&self) -> Decimal {
-        match self {
-            Self::Funds(funds) => funds.available,
-            Self::Budget(budget) => budget.available,
-        }
-    }
-}
-
-/// The database's answer for one lease.
-#[derive(Debug, Clone)]
-pub(super) struct RenewedLease {
-    pub(super) account: AccountId,
-    pub(super) key: PoolKey,
-    pub(super) lost: bool,
-    pub(super) base: Amount,
-    pub(super) granted: Amount,
-    /// The other servers were asked for what they do not use.
-    pub(super) recalled: bool,
-    /// A budget's end was met for the first time in this period.
-    pub(super) reached: bool,
-    pub(super) view: PoolView,
-}
 
 /// A connection of its own, so that no report can be in the way; `None` when there is none to be
 /// had within [`limits::ANSWER_PATIENCE`].

@@ -11,7 +11,6 @@ use std::collections::{HashMap, HashSet, VecDeque, hash_map::Entry};
 use tokio::time::Instant;
 
 use super::{
-    answers::ReturnAddress,
     event::NewEvent,
     limits::{MAX_PAUSE, MAX_QUEUED, MAX_QUEUED_PER_ACCOUNT, MIN_PAUSE, PATIENT_EVERY},
 };
@@ -19,22 +18,26 @@ use crate::ids::{AccountId, AuthorizationId};
 
 /// An event on its way into the books.
 #[derive(Debug)]
-pub(super) struct Pending {
+pub struct Pending<A> {
+    /// What is to be recorded.
     pub event: Box<NewEvent>,
-    pub answer_to: ReturnAddress,
+    /// Who waits for the answer.
+    pub answer_to: A,
 }
 
-impl Pending {
+impl<A> Pending<A> {
     /// What a batch is sorted by.
-    pub(super) fn place(&self) -> (AccountId, AuthorizationId) {
+    #[must_use]
+    pub fn place(&self) -> (AccountId, AuthorizationId) {
         (self.event.account_id, self.event.event_id)
     }
 }
 
 /// Events that are posted together, by account and event.
 #[derive(Debug)]
-pub(super) struct Batch {
-    pub events: Vec<Pending>,
+pub struct Batch<A> {
+    /// Sorted by account and id.
+    pub events: Vec<Pending<A>>,
     /// Whether to go on without accounts that somebody else holds.
     pub skip_locked: bool,
 }
@@ -47,23 +50,30 @@ struct Rest {
 }
 
 /// The events that wait for a writer.
-#[derive(Debug, Default)]
-pub(super) struct Lanes {
-    waiting: HashMap<AccountId, VecDeque<Pending>>,
+#[derive(Debug)]
+pub struct Lanes<A> {
+    waiting: HashMap<AccountId, VecDeque<Pending<A>>>,
     /// Each account that has a lane, once; the next in turn first.
     turns: VecDeque<AccountId>,
     resting: HashMap<AccountId, Rest>,
     queued: usize,
 }
 
-impl Lanes {
+impl<A> Lanes<A> {
     /// How many events wait.
-    pub(super) const fn len(&self) -> usize {
+    #[must_use]
+    pub const fn len(&self) -> usize {
         self.queued
     }
 
+    /// Whether none waits.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.queued == 0
+    }
+
     /// Puts an event at the end of its account's lane; gives it back when too much waits.
-    pub(super) fn push(&mut self, pending: Pending) -> Result<(), Pending> {
+    pub fn push(&mut self, pending: Pending<A>) -> Result<(), Pending<A>> {
         let account = pending.event.account_id;
         if self.queued >= MAX_QUEUED {
             return Err(pending);
@@ -84,7 +94,7 @@ impl Lanes {
 
     /// Puts events of accounts that somebody else holds back to the front, to rest for a while that
     /// grows with each attempt. Takes them whatever the bounds: they had been taken before.
-    pub(super) fn rest(&mut self, events: Vec<Pending>, now: Instant) {
+    pub fn rest(&mut self, events: Vec<Pending<A>>, now: Instant) {
         let accounts: HashSet<AccountId> =
             events.iter().map(|pending| pending.event.account_id).collect();
         for account in accounts {
@@ -96,7 +106,7 @@ impl Lanes {
     }
 
     /// Puts events back to the front of their lanes.
-    pub(super) fn put_back(&mut self, events: Vec<Pending>) {
+    pub fn put_back(&mut self, events: Vec<Pending<A>>) {
         for pending in events.into_iter().rev() {
             let account = pending.event.account_id;
             self.queued += 1;
@@ -111,7 +121,7 @@ impl Lanes {
     }
 
     /// These accounts were posted: nobody else holds them.
-    pub(super) fn rested(&mut self, accounts: impl Iterator<Item = AccountId>) {
+    pub fn rested(&mut self, accounts: impl Iterator<Item = AccountId>) {
         if !self.resting.is_empty() {
             for account in accounts {
                 self.resting.remove(&account);
@@ -120,7 +130,7 @@ impl Lanes {
     }
 
     /// The next batch of at most so many events; `None` when nothing can be posted now.
-    pub(super) fn take(&mut self, limit: usize, now: Instant) -> Option<Batch> {
+    pub fn take(&mut self, limit: usize, now: Instant) -> Option<Batch<A>> {
         let mut taken = Vec::new();
         let mut ids = HashSet::new();
         let mut months = HashMap::new();
@@ -135,7 +145,7 @@ impl Lanes {
                 passed.push(account);
                 continue;
             }
-            let fits = |pending: &Pending| {
+            let fits = |pending: &Pending<A>| {
                 let month = pending.event.month();
                 *months.entry(account).or_insert(month) == month
                     && ids.insert(pending.event.event_id)
@@ -165,16 +175,23 @@ impl Lanes {
     }
 
     /// When the first account that rests may be tried again.
-    pub(super) fn next_due(&self) -> Option<Instant> {
+    #[must_use]
+    pub fn next_due(&self) -> Option<Instant> {
         let resting = self.resting.iter().filter(|(account, _)| self.waiting.contains_key(account));
         resting.map(|(_, rest)| rest.until).min()
     }
 }
 
-fn pop_front_if(
-    lane: &mut VecDeque<Pending>,
-    fits: impl FnOnce(&Pending) -> bool,
-) -> Option<Pending> {
+impl<A> Default for Lanes<A> {
+    fn default() -> Self {
+        Self { waiting: HashMap::new(), turns: VecDeque::new(), resting: HashMap::new(), queued: 0 }
+    }
+}
+
+fn pop_front_if<A>(
+    lane: &mut VecDeque<Pending<A>>,
+    fits: impl FnOnce(&Pending<A>) -> bool,
+) -> Option<Pending<A>> {
     if lane.front().is_some_and(fits) { lane.pop_front() } else { None }
 }
 

@@ -21,7 +21,7 @@ fn moment() -> DateTime<Utc> {
     DateTime::from_timestamp(1_790_000_000, 0).unwrap()
 }
 
-fn event(payer: u128, number: u128, occurred_at: DateTime<Utc>) -> Pending {
+fn event(payer: u128, number: u128, occurred_at: DateTime<Utc>) -> Pending<()> {
     let event = NewEvent {
         account_id: account(payer),
         event_id: AuthorizationId(Uuid::from_u128(number)),
@@ -44,11 +44,11 @@ fn event(payer: u128, number: u128, occurred_at: DateTime<Utc>) -> Pending {
         served: Served::default(),
         detail: Detail::default(),
     };
-    Pending { event: Box::new(event), answer_to: ReturnAddress::here().0 }
+    Pending { event: Box::new(event), answer_to: () }
 }
 
-fn places(batch: &Batch) -> Vec<(u128, u128)> {
-    let place = |pending: &Pending| {
+fn places(batch: &Batch<()>) -> Vec<(u128, u128)> {
+    let place = |pending: &Pending<()>| {
         (pending.event.account_id.0.as_u128(), pending.event.event_id.0.as_u128())
     };
     batch.events.iter().map(place).collect()
@@ -56,7 +56,7 @@ fn places(batch: &Batch) -> Vec<(u128, u128)> {
 
 #[test]
 fn the_flood_of_one_account_does_not_hold_up_another() {
-    let mut lanes = Lanes::default();
+    let mut lanes = Lanes::<()>::default();
     for number in 0..1_000 {
         lanes.push(event(1, number, moment())).unwrap();
     }
@@ -69,7 +69,7 @@ fn the_flood_of_one_account_does_not_hold_up_another() {
 
 #[test]
 fn a_batch_is_sorted_by_account_and_event() {
-    let mut lanes = Lanes::default();
+    let mut lanes = Lanes::<()>::default();
     for (payer, number) in [(2, 20), (1, 12), (2, 19), (1, 11)] {
         lanes.push(event(payer, number, moment())).unwrap();
     }
@@ -79,7 +79,7 @@ fn a_batch_is_sorted_by_account_and_event() {
 
 #[test]
 fn one_account_has_one_month_in_a_batch_and_keeps_its_order() {
-    let mut lanes = Lanes::default();
+    let mut lanes = Lanes::<()>::default();
     let next_month = moment() + TimeDelta::days(31);
     lanes.push(event(1, 1, moment())).unwrap();
     lanes.push(event(1, 2, next_month)).unwrap();
@@ -94,7 +94,7 @@ fn one_account_has_one_month_in_a_batch_and_keeps_its_order() {
 
 #[test]
 fn the_same_event_twice_goes_into_two_batches() {
-    let mut lanes = Lanes::default();
+    let mut lanes = Lanes::<()>::default();
     for payer in [1, 1, 2] {
         lanes.push(event(payer, 7, moment())).unwrap();
     }
@@ -111,7 +111,7 @@ fn the_same_event_twice_goes_into_two_batches() {
 
 #[test]
 fn a_held_account_rests_longer_each_time_while_the_others_go_on() {
-    let mut lanes = Lanes::default();
+    let mut lanes = Lanes::<()>::default();
     let mut now = Instant::now();
     lanes.push(event(1, 1, moment())).unwrap();
     let mut pauses = Vec::new();
@@ -134,7 +134,7 @@ fn a_held_account_rests_longer_each_time_while_the_others_go_on() {
 
 #[test]
 fn a_held_account_is_waited_for_now_and_then() {
-    let mut lanes = Lanes::default();
+    let mut lanes = Lanes::<()>::default();
     let mut now = Instant::now();
     lanes.push(event(1, 1, moment())).unwrap();
     let mut skipped = Vec::new();
@@ -149,7 +149,7 @@ fn a_held_account_is_waited_for_now_and_then() {
 
 #[test]
 fn an_account_that_was_posted_is_not_suspected_again() {
-    let mut lanes = Lanes::default();
+    let mut lanes = Lanes::<()>::default();
     let now = Instant::now();
     lanes.push(event(1, 1, moment())).unwrap();
     let batch = lanes.take(10, now).unwrap();
@@ -163,7 +163,7 @@ fn an_account_that_was_posted_is_not_suspected_again() {
 
 #[test]
 fn a_full_queue_gives_back_and_one_account_fills_only_half_of_it() {
-    let mut lanes = Lanes::default();
+    let mut lanes = Lanes::<()>::default();
     let half = u128::try_from(MAX_QUEUED_PER_ACCOUNT).unwrap();
     for number in 0..half {
         lanes.push(event(1, number, moment())).unwrap();
@@ -178,7 +178,7 @@ fn a_full_queue_gives_back_and_one_account_fills_only_half_of_it() {
 
 #[test]
 fn what_is_put_back_comes_first_and_in_order() {
-    let mut lanes = Lanes::default();
+    let mut lanes = Lanes::<()>::default();
     for number in 1..=4 {
         lanes.push(event(1, number, moment())).unwrap();
     }

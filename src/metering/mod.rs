@@ -24,7 +24,7 @@ pub(crate) mod direct;
 pub mod error;
 pub mod event;
 pub mod intake;
-mod lanes;
+pub mod lanes;
 pub mod limits;
 pub mod quantities;
 pub mod recorder;

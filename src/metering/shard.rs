@@ -10,16 +10,20 @@ use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    answers::ReturnAddress,
     error::MeteringError,
     lanes::{Batch, Lanes, Pending},
     limits::MAX_BATCH,
 };
 use crate::ids::AccountId;
 
+/// An event of a call that waits for its commit.
+pub(super) type Call = Pending<ReturnAddress>;
+
 /// The accounts of one writer.
 #[derive(Debug, Default)]
 pub(super) struct Shard {
-    lanes: Mutex<Lanes>,
+    lanes: Mutex<Lanes<ReturnAddress>>,
     bell: Notify,
     /// The writer has ended; nothing more is taken.
     closed: AtomicBool,
@@ -36,7 +40,7 @@ impl Shard {
     }
 
     /// Queues an event.
-    pub(super) fn submit(&self, pending: Pending) -> Result<(), MeteringError> {
+    pub(super) fn submit(&self, pending: Call) -> Result<(), MeteringError> {
         if self.away.load(Ordering::Relaxed) {
             return Err(MeteringError::Unconfirmed);
         }
@@ -55,7 +59,10 @@ impl Shard {
 
     /// The next batch: whatever is queued, as soon as there is something. `None` when the server
     /// stops and nothing is left.
-    pub(super) async fn next_batch(&self, stopping: &CancellationToken) -> Option<Batch> {
+    pub(super) async fn next_batch(
+        &self,
+        stopping: &CancellationToken,
+    ) -> Option<Batch<ReturnAddress>> {
         loop {
             let due = {
                 let mut lanes = self.lanes();
@@ -63,7 +70,7 @@ impl Shard {
                     self.depth.dec_by(many(&batch.events));
                     return Some(batch);
                 }
-                if lanes.len() == 0 && stopping.is_cancelled() {
+                if lanes.is_empty() && stopping.is_cancelled() {
                     self.closed.store(true, Ordering::Relaxed);
                     return None;
                 }
@@ -85,13 +92,13 @@ impl Shard {
     }
 
     /// Puts events back that can be posted at once.
-    pub(super) fn put_back(&self, events: Vec<Pending>) {
+    pub(super) fn put_back(&self, events: Vec<Call>) {
         self.depth.inc_by(many(&events));
         self.lanes().put_back(events);
     }
 
     /// Puts events back whose accounts somebody else holds.
-    pub(super) fn rest(&self, events: Vec<Pending>) {
+    pub(super) fn rest(&self, events: Vec<Call>) {
         self.depth.inc_by(many(&events));
         self.lanes().rest(events, Instant::now());
     }
@@ -106,12 +113,12 @@ impl Shard {
         self.away.store(away, Ordering::Relaxed);
     }
 
-    fn lanes(&self) -> MutexGuard<'_, Lanes> {
+    fn lanes(&self) -> MutexGuard<'_, Lanes<ReturnAddress>> {
         // Nothing that holds the lock can leave the lanes half changed.
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn many(events: &[Pending]) -> i64 {
+fn many(events: &[Call]) -> i64 {
     i64::try_from(events.len()).unwrap_or(i64::MAX)
 }

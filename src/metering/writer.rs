@@ -28,7 +28,7 @@ use super::{
     lanes::{Batch, Pending},
     limits::{AWAY_AFTER, CONNECTION_PATIENCE, DUPLICATES_EXPECTED, MAX_PAUSE, MIN_PAUSE},
     recorder::Settle,
-    shard::Shard,
+    shard::{Call, Shard},
     store::{self, Mode, Posted},
 };
 use crate::{
@@ -111,7 +111,7 @@ impl Writer {
     }
 
     /// Sees every event of a batch to its end: answered, quarantined or back in its lane.
-    async fn write(&mut self, batch: Batch) {
+    async fn write(&mut self, batch: Batch<ReturnAddress>) {
         let mut skip_locked = batch.skip_locked;
         let mut parts = vec![batch.events];
         while let Some(mut part) = parts.pop() {
@@ -144,7 +144,7 @@ impl Writer {
     }
 
     /// One attempt at posting these events.
-    async fn post(&mut self, part: &[Pending], skip_locked: bool) -> Result<Posted, Setback> {
+    async fn post(&mut self, part: &[Call], skip_locked: bool) -> Result<Posted, Setback> {
         let mode = Mode { skip_locked, expect_duplicates: self.link.duplicates_expected > 0 };
         let begun = Instant::now();
         let instance = self.instance;
@@ -212,7 +212,7 @@ impl Writer {
     }
 
     /// Settles and answers what is committed; puts back what was left out.
-    async fn finish(&mut self, part: Vec<Pending>, posted: Posted) {
+    async fn finish(&mut self, part: Vec<Call>, posted: Posted) {
         let inserted: HashSet<AuthorizationId> = posted.inserted.into_iter().collect();
         let busy: HashSet<AccountId> = posted.busy.into_iter().collect();
         self.shard.rested(accounts_of(&part).filter(|account| !busy.contains(account)));
@@ -240,7 +240,7 @@ impl Writer {
     }
 
     /// Settles what is committed; the answer and who waits for it.
-    fn recorded(&self, pending: Pending, overrun: Amount) -> (ReturnAddress, Recorded) {
+    fn recorded(&self, pending: Call, overrun: Amount) -> (ReturnAddress, Recorded) {
         let event = *pending.event;
         (self.settle)(event.account_id, event.event_id, event.charge);
         self.count("recorded");
@@ -263,7 +263,7 @@ impl Writer {
 
     /// Answers events that were recorded before, outside the transaction that found them: no lock
     /// is held for it.
-    async fn answer_repeated(&mut self, repeated: Vec<Pending>) {
+    async fn answer_repeated(&mut self, repeated: Vec<Call>) {
         let Some(connection) = self.link.connection.as_mut() else {
             return self.shard.put_back(repeated);
         };
@@ -299,7 +299,7 @@ impl Writer {
     /// Keeps the lone event that the database refuses, and tells its caller.
     async fn quarantine(
         &mut self,
-        part: &mut Vec<Pending>,
+        part: &mut Vec<Call>,
         error: &sqlx::Error,
     ) -> Result<(), Setback> {
         let Some(pending) = part.first() else { return Ok(()) };
@@ -339,7 +339,7 @@ impl Writer {
 }
 
 /// Puts the second half aside, to be posted after the first.
-fn halve(part: &mut Vec<Pending>, parts: &mut Vec<Vec<Pending>>) {
+fn halve(part: &mut Vec<Call>, parts: &mut Vec<Vec<Call>>) {
     let second = part.split_off(part.len().div_ceil(2));
     if !second.is_empty() {
         parts.push(second);
@@ -347,7 +347,7 @@ fn halve(part: &mut Vec<Pending>, parts: &mut Vec<Vec<Pending>>) {
 }
 
 /// The accounts of a part, which is sorted by them.
-fn accounts_of(part: &[Pending]) -> impl Iterator<Item = AccountId> {
+fn accounts_of(part: &[Call]) -> impl Iterator<Item = AccountId> {
     part.chunk_by(|one, next| one.event.account_id == next.event.account_id)
         .filter_map(|chunk| chunk.first())
         .map(|pending| pending.event.account_id)

@@ -43,14 +43,16 @@ const EDGES: [(&str, &[&str]); 5] = [
 ];
 
 /// Functions and state machines that tests and simulations drive directly.
-const PURE: [&str; 28] = [
+const PURE: [&str; 30] = [
     "accounts/key.rs",
     "authorization/checks.rs",
     "authorization/decision.rs",
     "authorization/guard/rate.rs",
     "authorization/guard/spike.rs",
     "authorization/holdings.rs",
+    "authorization/lease.rs",
     "authorization/pool.rs",
+    "authorization/slot_state.rs",
     "billing/assembly.rs",
     "billing/document.rs",
     "billing/export/csv.rs",

@@ -120,9 +120,10 @@ impl Authorizer {
             self.heartbeat.removed();
             return Ok(false);
         };
+        let received = clock::since_boot();
         self.catch_up(beat.barrier).await;
         self.heartbeat.count(beat.live_servers);
-        self.heartbeat.answered(sent, beat.at);
+        self.heartbeat.answered(sent, received, beat.at);
         Ok(true)
     }
 

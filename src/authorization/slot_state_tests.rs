@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     accounts::budgets::{Target, period::Period},
-    authorization::store::{BudgetView, FundsView},
+    authorization::lease::{BudgetView, FundsView},
     ids::BudgetId,
 };
 
@@ -53,7 +53,7 @@ fn answer(asked: &PoolRenewal, granted: &str, available: &str, recalled: bool) -
 }
 
 /// A round of renewal in which the database answers each pool the same.
-fn renew(state: &mut SlotState, at: Duration, granted: &str, available: &str, recalled: bool) {
+fn renew(state: &mut SlotState<()>, at: Duration, granted: &str, available: &str, recalled: bool) {
     let mut sequence = 0;
     let renewals = state.begin(AccountId::generate(), at, || {
         sequence += 1;
@@ -68,7 +68,7 @@ fn renew(state: &mut SlotState, at: Duration, granted: &str, available: &str, re
 
 #[test]
 fn the_next_day_is_leased_from_in_the_last_minute_of_this_one() {
-    let (budget, mut state) = (daily(), SlotState::default());
+    let (budget, mut state) = (daily(), SlotState::<()>::default());
     let today = PoolKey::Budget(budget.at(at("2026-11-24T12:00:00Z")));
     let tomorrow = PoolKey::Budget(budget.at(at("2026-11-25T00:00:00Z")));
     assert_ne!(today, tomorrow);
@@ -87,14 +87,14 @@ fn the_next_day_is_leased_from_in_the_last_minute_of_this_one() {
 
 #[test]
 fn a_budget_that_nobody_spends_from_is_not_leased_from_ahead() {
-    let (budget, mut state) = (daily(), SlotState::default());
+    let (budget, mut state) = (daily(), SlotState::<()>::default());
     assert!(!state.prepare(&[budget], at("2026-11-24T23:59:01Z"), NOW));
     assert_eq!(state.holdings.pools().count(), 0);
 }
 
 #[test]
 fn a_shortage_is_final_only_when_the_others_have_had_their_time() {
-    let (mut state, pools) = (SlotState::default(), [PoolKey::Funds]);
+    let (mut state, pools) = (SlotState::<()>::default(), [PoolKey::Funds]);
     let need = amount("5");
     assert!(matches!(state.shortage(&pools, need, NOW), Shortage::Unknown));
     state.wait_for(&pools, need, need);
@@ -116,7 +116,7 @@ fn a_shortage_is_final_only_when_the_others_have_had_their_time() {
 
 #[test]
 fn who_is_recalled_gives_back_what_is_free_and_leases_nothing_ahead_for_a_while() {
-    let (mut state, pools) = (SlotState::default(), [PoolKey::Funds]);
+    let (mut state, pools) = (SlotState::<()>::default(), [PoolKey::Funds]);
     state.touch(&pools, NOW);
     state.wait_for(&pools, amount("5"), amount("5"));
     renew(&mut state, NOW, "5", "5", false);
@@ -134,7 +134,7 @@ fn who_is_recalled_gives_back_what_is_free_and_leases_nothing_ahead_for_a_while(
 
 #[test]
 fn a_slot_is_retired_when_it_has_nothing_and_was_long_unused() {
-    let (mut state, pools) = (SlotState::default(), [PoolKey::Funds]);
+    let (mut state, pools) = (SlotState::<()>::default(), [PoolKey::Funds]);
     state.touch(&pools, NOW);
     state.wait_for(&pools, amount("5"), amount("5"));
     renew(&mut state, NOW, "5", "5", false);
@@ -151,7 +151,7 @@ fn a_slot_is_retired_when_it_has_nothing_and_was_long_unused() {
 
 #[test]
 fn what_a_lost_answer_may_have_granted_is_given_back() {
-    let (mut state, pools) = (SlotState::default(), [PoolKey::Funds]);
+    let (mut state, pools) = (SlotState::<()>::default(), [PoolKey::Funds]);
     state.touch(&pools, NOW);
     state.wait_for(&pools, amount("5"), amount("5"));
     state.begin(AccountId::generate(), NOW, || 1);
@@ -164,4 +164,53 @@ fn what_a_lost_answer_may_have_granted_is_given_back() {
     state.end(&asked[0], answer(&asked[0], "0", "10", false), idle);
     state.ended();
     assert!(state.retire(idle));
+}
+
+/// Forgotten, nobody would ever give back what the database granted in the answer that was lost.
+#[test]
+fn a_budgets_pool_whose_answer_was_lost_is_renewed_and_not_forgotten() {
+    let mut state = SlotState::<()>::default();
+    let today = PoolKey::Budget(daily().at(at("2026-11-24T12:00:00Z")));
+    state.touch(&[today], NOW);
+    state.wait_for(&[today], amount("5"), amount("5"));
+    assert_eq!(state.begin(AccountId::generate(), NOW, || 1).len(), 1);
+    state.lost();
+    let idle = NOW + limits::IDLE_LEASE;
+    assert!(state.needs_upkeep(idle));
+    let asked = state.begin(AccountId::generate(), idle, || 2);
+    assert!(asked.len() == 1 && asked[0].key == today, "{asked:?}");
+    state.end(&asked[0], answer(&asked[0], "0", "10", false), idle);
+    state.ended();
+    assert!(!state.needs_upkeep(idle));
+    assert_eq!(state.holdings.pools().count(), 0, "now there is nothing to remember");
+}
+
+/// An older renewal may have made the lease again after a newer one had ended it.
+#[test]
+fn a_budgets_pool_is_renewed_once_more_before_it_is_forgotten() {
+    let mut state = SlotState::<()>::default();
+    let today = PoolKey::Budget(daily().at(at("2026-11-24T12:00:00Z")));
+    state.touch(&[today], NOW);
+    state.wait_for(&[today], amount("5"), amount("5"));
+    renew(&mut state, NOW, "0", "0", false);
+    let idle = NOW + limits::IDLE_LEASE;
+    assert!(!state.needs_upkeep(idle.saturating_sub(Duration::from_secs(1))));
+    assert!(state.needs_upkeep(idle), "there is nothing that it knows of, and it asks");
+    renew(&mut state, idle, "0", "0", false);
+    assert!(!state.needs_upkeep(idle), "once is enough");
+    assert_eq!(state.holdings.pools().count(), 0);
+}
+
+/// As when a batch met a lock and each of its slots is renewed alone, before its turn comes.
+#[test]
+fn a_round_out_of_turn_leaves_a_slot_in_the_queue_once() {
+    let mut state = SlotState::<()>::default();
+    assert!(state.queue());
+    state.taken();
+    assert!(state.queue(), "a request came while the batch was under way");
+    state.begin(AccountId::generate(), NOW, || 1);
+    state.ended();
+    assert!(!state.queue(), "it is in the queue still, and would be twice in one batch");
+    state.taken();
+    assert!(state.queue());
 }
