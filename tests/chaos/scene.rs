@@ -10,7 +10,10 @@ use fastrand::Rng;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::task::JoinSet;
 use tollgate::{
-    identity::Role,
+    identity::{
+        Role,
+        token::{TokenAuthority, TokenRequest},
+    },
     proto::{AuthorizeRequest, VerifyLedgerRequest, authorize_response::Decision},
 };
 use uuid::Uuid;
@@ -19,7 +22,7 @@ use crate::{
     auditor::{Books, Verdict, Witness, judge, overlooked},
     fleet::{Database, Fleet},
     gateways::{World, gateway},
-    harness::{server::token, shared_data, world::authorize},
+    harness::{server::secret, shared_data, world::authorize},
     operators::{operators, set_up},
 };
 
@@ -50,8 +53,7 @@ impl Scene {
     ) -> Self {
         let witness = Arc::new(Witness::default());
         let fleet = Fleet::start(servers, database, directory, &witness).await;
-        let roles = token(&[Role::Gateway, Role::Operator, Role::Finance, Role::Auditor], None);
-        let clients = fleet.connect(&roles).await;
+        let clients = fleet.connect(&token()).await;
         let world = Arc::new(set_up(clients, Arc::clone(&witness), trace(), rng).await);
         let mut traffic = JoinSet::new();
         for _ in 0..GATEWAYS {
@@ -90,6 +92,17 @@ impl Scene {
         verdict.add("tampering that the auditor overlooked", overlooked(&testimony, &books));
         verdict
     }
+}
+
+/// A token of everybody at once, for longer than any run.
+fn token() -> String {
+    let request = TokenRequest {
+        subject: "a run under fire".to_owned(),
+        roles: vec![Role::Gateway, Role::Operator, Role::Finance, Role::Auditor],
+        account: None,
+        lifetime: Duration::from_hours(24),
+    };
+    TokenAuthority::new(&secret()).mint(&request).unwrap()
 }
 
 /// Every server grants what is paid for.
