@@ -4,6 +4,8 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    io::Write as _,
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     sync::{
         Arc, Mutex,
@@ -13,7 +15,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, PgConnection};
+use sqlx::{ConnectOptions as _, PgConnection, postgres::PgConnectOptions};
 use tollgate::{
     cli::client::Client,
     proto::{KeyLimits, ListUsageRequest, Tier, authorize_response::Decision},
@@ -25,7 +27,7 @@ use crate::{
     harness::{
         books::seal,
         own_postgres::{ADMINISTRATOR, OwnPostgres, as_its_user, make_private, program, run},
-        process::reachable_directory,
+        process::{ServerProcess, reachable_directory},
         server::TestServer,
         world::{all_roles, authorize, issue, publish, record, request, startup, top_up, verify},
     },
@@ -114,13 +116,12 @@ async fn text(connection: &mut PgConnection, statement: &'static str) -> String 
 }
 
 /// Closes the segment of the write-ahead log that is being written, and waits until it is archived.
-async fn archive_all(postgres: &OwnPostgres) {
-    let mut administrator = postgres.administrator("postgres").await;
-    let last = text(&mut administrator, "SELECT pg_walfile_name(pg_current_wal_lsn())").await;
-    text(&mut administrator, "SELECT pg_switch_wal()::text").await;
+async fn archived(administrator: &mut PgConnection) {
+    let last = text(administrator, "SELECT pg_walfile_name(pg_current_wal_lsn())").await;
+    text(administrator, "SELECT pg_switch_wal()::text").await;
     for _ in 0..400 {
         let archived = "SELECT coalesce(last_archived_wal, '') FROM pg_stat_archiver";
-        if text(&mut administrator, archived).await >= last {
+        if text(administrator, archived).await >= last {
             return;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -201,7 +202,7 @@ async fn a_restore_to_a_moment_has_what_was_acknowledged_before_it_and_nothing_a
         panic!("denied");
     };
     let told = traffic.end().await;
-    archive_all(&postgres).await;
+    archived(&mut administrator).await;
     server.drain().await.unwrap();
     drop(administrator);
     postgres.stop();
@@ -260,13 +261,100 @@ async fn a_restore_to_a_moment_has_what_was_acknowledged_before_it_and_nothing_a
     assert_eq!(checked.code, 0, "{checked:#?}");
     server.drain().await.unwrap();
     let mut session = restored.options(ADMINISTRATOR, "tollgate").connect().await.unwrap();
-    let timeline =
-        AssertSqlSafe("SELECT timeline_id::text FROM pg_control_checkpoint()".to_owned());
-    let timeline: String = sqlx::query_scalar(timeline).fetch_one(&mut session).await.unwrap();
+    let timeline = "SELECT timeline_id::text FROM pg_control_checkpoint()";
+    let timeline = text(&mut session, timeline).await;
     assert_ne!(timeline, "1", "what was restored would overwrite the archive of what was before");
 }
 
 /// The numbers of an account's documents, oldest first.
 async fn numbers(client: &Client) -> Vec<String> {
     documents(client, "acme").await.into_iter().map(|document| document.number).collect()
+}
+
+/// The commands of docs/operations.md under "Backups": what is indented, block by block.
+fn documented(places: &[(&str, &str)]) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md");
+    let document = fs::read_to_string(path).unwrap();
+    let (_, section) = document.split_once("\n## Backups\n").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let mut blocks = vec![String::new()];
+    for line in section.lines() {
+        match (line.strip_prefix("    "), blocks.last_mut().unwrap()) {
+            (Some(command), block) => {
+                block.push_str(command);
+                block.push('\n');
+            }
+            (None, block) if !block.is_empty() => blocks.push(String::new()),
+            (None, _) => {}
+        }
+    }
+    let placed = blocks
+        .into_iter()
+        .map(|block| places.iter().fold(block, |block, (name, place)| block.replace(name, place)));
+    placed.collect()
+}
+
+/// Runs a block as a shell does, with Postgres's programs at hand, but for lines with this in them.
+fn shell(block: &str, without: &str) {
+    let lines: Vec<&str> = block.lines().filter(|line| !line.contains(without)).collect();
+    let mut path = program("pg_verifybackup").parent().unwrap().as_os_str().to_owned();
+    path.push(":");
+    path.push(std::env::var_os("PATH").unwrap());
+    let script = lines.join("\n");
+    run(std::process::Command::new("sh").args(["-e", "-c", &script]).env("PATH", path));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_embedded_cluster_is_restored_by_the_commands_of_the_manual() {
+    let directory = reachable_directory();
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    let (data_dir, new) = (directory.path().join("old"), directory.path().join("restored"));
+    fs::create_dir(at("backup")).unwrap();
+    fs::set_permissions(at("backup"), fs::Permissions::from_mode(0o711)).unwrap();
+    make_private(Path::new(&at("backup/wal")));
+    let (backup, old, restored) = (at("backup"), at("old"), at("restored"));
+    let places = [("/backup", backup.as_str()), ("DIR", &old), ("NEW", &restored)];
+    let blocks = documented(&places);
+    let [settings, base_backup, restore, ..] = blocks.as_slice() else { panic!("{blocks:?}") };
+    assert!(settings.contains("archive_command") && base_backup.contains("pg_basebackup"));
+
+    // Once, so that there is a cluster to configure.
+    assert!(ServerProcess::start(&data_dir).stop().await.success());
+    let configuration = data_dir.join("postgres/postgresql.conf");
+    let mut configuration = fs::OpenOptions::new().append(true).open(configuration).unwrap();
+    configuration.write_all(settings.as_bytes()).unwrap();
+    let server = ServerProcess::start(&data_dir);
+    let client = server.operator().await;
+    publish(&client).await;
+    startup(&client, "acme", "10").await;
+    let (_, key) = issue(&client, "acme", Tier::Standard, KeyLimits::default()).await;
+    tokio::task::block_in_place(|| shell(base_backup, "nothing"));
+    let traffic = Traffic::start(&client, &key);
+    traffic.more(10).await;
+    let options = PgConnectOptions::new_without_pgpass().socket(data_dir.join("run"));
+    let options = options.username("tollgate").database("tollgate");
+    let mut session = options.connect().await.unwrap();
+    let moment = text(&mut session, "SELECT clock_timestamp()::text").await;
+    traffic.more(10).await;
+    let told = traffic.end().await;
+    archived(&mut session).await;
+    drop(session);
+    assert!(server.stop().await.success());
+
+    let restore = restore.replace("2026-11-27 03:00:00+00", &moment);
+    let is_root = rustix::process::geteuid().is_root();
+    let restore = restore.replace("tollgate serve", "true");
+    let without = if is_root { "nothing" } else { "# as root" };
+    tokio::task::block_in_place(|| shell(&restore, without));
+    let server = ServerProcess::start(&new);
+    let client = server.operator().await;
+    let there = events(&client, "acme").await;
+    let moment: DateTime<Utc> = DateTime::parse_from_str(&moment, "%F %T%.f%#z").unwrap().into();
+    for (event, one) in &told {
+        assert!(one.answered > moment || there.contains(event), "{event} is lost");
+        assert!(one.sent < moment || !there.contains(event), "{event} was sent afterwards");
+    }
+    assert!(!there.is_empty() && there.len() < told.len());
+    verify(&client).await;
+    assert!(server.stop().await.success());
 }
