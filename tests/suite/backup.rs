@@ -288,10 +288,10 @@ fn documented(places: &[(&str, &str)]) -> Vec<String> {
             (None, _) => {}
         }
     }
-    let placed = blocks
+    let commands = blocks
         .into_iter()
         .map(|block| places.iter().fold(block, |block, (name, place)| block.replace(name, place)));
-    placed.collect()
+    commands.collect()
 }
 
 /// Runs a block as a shell does, with Postgres's programs at hand, but for lines with this in them.
