@@ -15,6 +15,7 @@ mod accounts;
 mod architecture;
 mod audit;
 mod authorization;
+mod backup;
 mod bad_input;
 mod bench;
 mod billing;

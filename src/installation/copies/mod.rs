@@ -17,7 +17,7 @@ const BEHIND_BYTES: i64 = 64 << 20;
 /// The same by time, which is only known of one that has confirmed something of late.
 const BEHIND_SECONDS: i64 = 30;
 /// Below so many percent of a disk, there are days left to make room.
-const LOW_PERCENT: u64 = 15;
+const LOW_PERCENT: u64 = 10;
 /// Below so many, hours.
 const VERY_LOW_PERCENT: u64 = 5;
 /// The write-ahead log alone may take half of that (`max_wal_size` of the embedded cluster).
@@ -148,7 +148,7 @@ pub(super) async fn disk(
         let finding = Finding::notice(
             format!("the database takes {database}, and its disk cannot be seen from here."),
             "Watch the volumes of its data directory and of its write-ahead log, and have yourself told \
-             at 15% free.",
+             at 10% free.",
         );
         return Ok(Check::new("disk", format!("the database's size: {database}"), [finding]));
     };
@@ -247,7 +247,7 @@ mod tests {
         };
         let gib = 1 << 30;
         assert_eq!(judged(20 * gib, 100 * gib), None);
-        assert_eq!(judged(14 * gib, 100 * gib), Some(Warning));
+        assert_eq!(judged(9 * gib, 100 * gib), Some(Warning));
         assert_eq!(judged(3 * gib, 4 * gib), Some(Warning));
         assert_eq!(judged(4 * gib, 100 * gib), Some(Critical));
         assert_eq!(judged(gib / 2, gib), Some(Critical));
