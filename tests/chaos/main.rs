@@ -51,7 +51,10 @@ use crate::{
     auditor::Verdict,
     faults::{DatabaseSide, Disk, inject},
     fleet::Database,
-    harness::{postgres::TOLLGATE, process::reachable_directory},
+    harness::{
+        postgres::TOLLGATE,
+        process::{is_used, reachable_directory},
+    },
     scene::Scene,
 };
 
@@ -103,8 +106,10 @@ async fn run(seed: u64, time: Duration, servers: usize) -> Verdict {
     for (fault, times) in &injected {
         println!("  {times:>9}  {fault}");
     }
-    let verdict = scene.judge(options).await;
+    let mut verdict = scene.judge(options).await;
     cluster.stop().await.unwrap();
+    let left = is_used(directory.path()).then(|| "a process is left in its directory".to_owned());
+    verdict.add("processes left", left.into_iter().collect());
     verdict
 }
 
