@@ -34,7 +34,6 @@ impl InstallationService for InstallationApi {
             healthy: examination.is_healthy(),
             checks: examination.checks.into_iter().map(check).collect(),
             server_time: Some(timestamp(clock::now())),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
         }))
     }
 }

@@ -9,7 +9,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgConnection;
 
 use self::store::{MissingPartition, OpenMonths, Unpriced};
-use super::finding::{Check, Finding, Severity, count, span};
+use super::{
+    database::store::now as database_now,
+    finding::{Check, Finding, Severity, count, span},
+};
 use crate::billing::closing::last_over;
 
 /// Expired authorizations of so long ago are no news; `usage unsettled` lists them all.
@@ -158,7 +161,7 @@ fn judge_price(found: &Unpriced) -> Finding {
 
 /// Whether months are closed once they are over.
 pub(super) async fn closing(connection: &mut PgConnection, by_itself: bool) -> sqlx::Result<Check> {
-    let now = store::database_time(connection).await?;
+    let now = database_now(connection).await?;
     let patience = TimeDelta::from_std(CLOSING_TAKES).unwrap_or_default();
     let over = last_over(now.checked_sub_signed(patience).unwrap_or(now));
     let open = store::open_months(connection, over).await?;

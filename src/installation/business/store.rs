@@ -189,7 +189,7 @@ pub(super) async fn unpriced(
         .await
 }
 
-const IN_USE: &str = prices_of_models_in_use!("SELECT count(DISTINCT name) FROM priced");
+const IN_USE: &str = prices_of_models_in_use!("SELECT count(DISTINCT name) FROM in_use");
 
 /// How many models are in use.
 pub(super) async fn models_in_use(
@@ -197,10 +197,6 @@ pub(super) async fn models_in_use(
     used_within_days: i32,
 ) -> sqlx::Result<i64> {
     sqlx::query_scalar(IN_USE).bind(used_within_days).fetch_one(connection).await
-}
-
-pub(super) async fn database_time(connection: &mut PgConnection) -> sqlx::Result<DateTime<Utc>> {
-    sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(connection).await
 }
 
 #[derive(FromRow)]

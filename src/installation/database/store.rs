@@ -2,7 +2,15 @@
 
 use std::collections::HashMap;
 
+use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection};
+
+/// The database's clock.
+pub(in crate::installation) async fn now(
+    connection: &mut PgConnection,
+) -> sqlx::Result<DateTime<Utc>> {
+    sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(connection).await
+}
 
 /// The settings of this session. All sessions of a server log in alike, so that what an `ALTER ROLE` or
 /// `ALTER DATABASE` sets for them shows here, too.

@@ -8,7 +8,10 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use self::store::Server;
-use super::finding::{Check, Finding, count, span};
+use super::{
+    database::store::now,
+    finding::{Check, Finding, count, span},
+};
 use crate::{authorization::limits::HEARTBEAT_TTL, clock, metering::limits::CLOCK_TOLERANCE};
 
 /// Clocks that are set by NTP agree within milliseconds; from here on nothing sets one of them.
@@ -30,7 +33,7 @@ pub fn skew_seconds(earliest: DateTime<Utc>, other: DateTime<Utc>, latest: DateT
 /// Whether the server's clock and the database's agree.
 pub(super) async fn clocks(connection: &mut PgConnection) -> sqlx::Result<Check> {
     let before = clock::now();
-    let database = store::database_time(connection).await?;
+    let database = now(connection).await?;
     let skew = skew_seconds(before, database, clock::now());
     let looked_at =
         format!("the database's clock against this server's: {} apart", span(skew.abs()));

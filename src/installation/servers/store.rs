@@ -1,11 +1,6 @@
-//! The database's clock, and the servers that told it that they live.
+//! The servers that told the database that they live.
 
-use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection};
-
-pub(super) async fn database_time(connection: &mut PgConnection) -> sqlx::Result<DateTime<Utc>> {
-    sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(connection).await
-}
 
 #[derive(FromRow)]
 pub(super) struct Server {
