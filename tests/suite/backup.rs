@@ -26,7 +26,9 @@ use crate::{
     cli::Shell,
     harness::{
         books::seal,
-        own_postgres::{ADMINISTRATOR, OwnPostgres, as_its_user, make_private, program, run},
+        own_postgres::{
+            ADMINISTRATOR, OwnPostgres, as_its_user, can_copy_clusters, make_private, program, run,
+        },
         process::{ServerProcess, reachable_directory},
         server::TestServer,
         world::{all_roles, authorize, issue, publish, record, request, startup, top_up, verify},
@@ -152,6 +154,9 @@ fn restoring_from(archive: &Path, moment: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_to_a_moment_has_what_was_acknowledged_before_it_and_nothing_after() {
+    if !can_copy_clusters() {
+        return;
+    }
     let directory = reachable_directory();
     let (archive, base) = (directory.path().join("archive"), directory.path().join("restored"));
     make_private(&archive);
@@ -306,6 +311,9 @@ fn shell(block: &str, without: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_embedded_cluster_is_restored_by_the_commands_of_the_manual() {
+    if !can_copy_clusters() {
+        return;
+    }
     let directory = reachable_directory();
     let at = |name: &str| directory.path().join(name).display().to_string();
     let (data_dir, new) = (directory.path().join("old"), directory.path().join("restored"));

@@ -16,7 +16,7 @@ use tollgate::{
 
 use super::{found, gone, one};
 use crate::harness::{
-    own_postgres::{OwnPostgres, as_its_user, program},
+    own_postgres::{OwnPostgres, as_its_user, can_copy_clusters, program},
     process::reachable_directory,
     server::TestServer,
     world::all_roles,
@@ -183,6 +183,9 @@ impl Receiver {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_slots_and_the_archive_are_looked_at() {
+    if !can_copy_clusters() {
+        return;
+    }
     let directory = reachable_directory();
     let settings = "archive_mode = on\narchive_command = 'false'\nwal_keep_size = 256MB";
     let (postgres, mut administrator, server, client) = installation(&directory, settings).await;

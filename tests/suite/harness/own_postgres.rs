@@ -186,6 +186,21 @@ pub(crate) fn program(name: &str) -> PathBuf {
     }
 }
 
+/// Whether the programs that copy a cluster are installed; a package of server programs alone lacks them.
+/// Says in one line that a test is skipped where they are not.
+pub(crate) fn can_copy_clusters() -> bool {
+    let missing = ["pg_basebackup", "pg_receivewal", "pg_verifybackup"].map(program);
+    let missing = missing.iter().find(|program| !is_found(program));
+    if let Some(program) = missing {
+        eprintln!("skipped: {} is not installed", program.display());
+    }
+    missing.is_none()
+}
+
+fn is_found(program: &Path) -> bool {
+    Command::new(program).arg("--version").output().is_ok()
+}
+
 /// A command of the user that Postgres runs as: `postgres` where we are root, else we.
 pub(crate) fn as_its_user(program: impl AsRef<OsStr>) -> Command {
     if !is_root() {
