@@ -9,8 +9,10 @@ mod operators;
 mod presence;
 mod record;
 mod renewals;
+mod requests;
 mod server;
 mod upkeep;
+mod waiting;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
