@@ -263,7 +263,7 @@ impl World {
         let long = self.dice.pick(&[SECOND, 9 * SECOND, 40 * SECOND]);
         let span = self.dice.between(MS, long);
         if self.dice.one_in(2) {
-            self.servers[number].frozen_until = self.queue.now() + span;
+            self.servers[number].freeze(self.queue.now() + span);
         }
         if let Some(pursuit) = self.pursuit(call) {
             pursuit.prepared = Some(held);
