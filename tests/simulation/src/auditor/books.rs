@@ -30,6 +30,12 @@ impl Auditor {
                 both.1 += row.charge - row.overrun;
             }
         }
+        for (operation, paid) in database.top_ups.iter().chain(&database.refunds) {
+            let sent = self.top_ups.get(operation).or_else(|| self.refunds.get(operation));
+            if sent != Some(paid) {
+                return Err(format!("payment {operation} is not as it was ordered"));
+            }
+        }
         for (account, funds) in &database.funds {
             let limit = self.owed.get(account).copied().unwrap_or(0);
             let given = self.given(*account, database);
