@@ -115,7 +115,8 @@ impl fmt::Display for Work {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Authorize(ask) | Self::Probe { ask, .. } => {
-                write!(to, "authorize model {}, {}+{} tokens", ask.model, ask.input, ask.output)
+                write!(to, "authorize with {}: model {}", short(&ask.key.0), ask.model)?;
+                write!(to, ", {}+{} tokens", ask.input, ask.output)
             }
             Self::Extend { claims, wanted, .. } => {
                 write!(to, "extend {} to {wanted} tokens", short(&claims.authorization_id.0))

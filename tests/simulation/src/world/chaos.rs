@@ -99,7 +99,7 @@ impl World {
                 "servers that crashed"
             }
             1 => {
-                server.frozen_until = now + span;
+                server.freeze(now + span);
                 "servers that froze"
             }
             8 => {
@@ -113,7 +113,7 @@ impl World {
             }
             4 => {
                 server.deaf_until = now + span;
-                "listeners that heard nothing"
+                "listeners that fell silent"
             }
             5 => {
                 self.lose_listener(number, span);
@@ -147,14 +147,14 @@ impl World {
         (self.down_until, self.slow_until) = (now, now);
         for number in 0..self.servers.len() {
             let server = &mut self.servers[number];
-            server.frozen_until = server.frozen_until.min(now + SECOND);
             (server.cut_until, server.deaf_until, server.mute_until) = (now, now, now);
             if server.up && !server.listening {
                 self.lose_listener(number, 0);
             }
         }
         self.note(format_args!("nothing goes wrong from here on"));
-        // By then the last strays have arrived and every authorization has ended.
+        // By then whoever was frozen goes on, the last strays have arrived and every authorization has
+        // ended.
         self.queue.put(now + 80 * SECOND, Event::Probe);
     }
 

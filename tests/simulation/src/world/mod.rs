@@ -9,8 +9,10 @@ mod operators;
 mod presence;
 mod record;
 mod renewals;
+mod requests;
 mod server;
 mod upkeep;
+mod waiting;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -97,7 +99,7 @@ pub struct World {
     origin: tokio::time::Instant,
     down_until: Micros,
     slow_until: Micros,
-    /// How many things go wrong: one in so many, for each kind.
+    /// How many times as much goes wrong as in a quiet run.
     storm: u64,
     calm: bool,
     over: bool,

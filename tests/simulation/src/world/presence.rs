@@ -136,14 +136,23 @@ impl World {
         for number in 0..self.servers.len() {
             let (now, latency) = (self.queue.now(), self.latency());
             let server = &mut self.servers[number];
-            if !server.up || !server.listening {
+            if !server.up {
                 continue;
             }
-            if server.cut_until.max(server.deaf_until) > now {
+            if !server.listening {
                 self.faults.count("announcements that were lost");
                 continue;
             }
-            server.announced_at = (server.announced_at + 1).max(now + latency);
+            if server.cut_until > now {
+                self.faults.count("announcements that were lost");
+                continue;
+            }
+            if server.deaf_until > now {
+                self.faults.count("announcements that were late");
+            }
+            // A connection that falls silent brings all of it later, in order, or is lost.
+            let soonest = (now + latency).max(server.deaf_until);
+            server.announced_at = (server.announced_at + 1).max(soonest);
             let (at, link, due) = (server.place(), server.link, server.announced_at);
             self.queue.put(due, Event::Notice { at, link, notice });
         }

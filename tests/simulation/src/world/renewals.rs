@@ -1,6 +1,9 @@
 //! Rounds of renewal, as the one task of `authorization/leases.rs` sends them.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use tollgate::{
     authorization::{
@@ -81,6 +84,10 @@ impl World {
     pub fn send_round(&mut self, number: usize, round: Round, job: fn(Round) -> Job) {
         let asked: Vec<PoolRenewal> =
             round.iter().flat_map(|(_, renewals)| renewals.iter().copied()).collect();
+        let pools: BTreeSet<_> = asked.iter().map(|one| (one.account, one.key)).collect();
+        if pools.len() < asked.len() {
+            self.auditor.violate(format!("server {number} renews a pool twice in one statement"));
+        }
         let available = |one: &PoolRenewal| {
             ((one.account, one.key), self.database.available(one.account, one.key))
         };
@@ -123,25 +130,25 @@ impl World {
         let now = self.queue.now();
         let server = &mut self.servers[number];
         let at = server.boot(now);
+        let failed = leases.is_err();
+        let answers = leases.unwrap_or_default().into_iter();
+        let mut answers: BTreeMap<_, _> =
+            answers.map(|lease| ((lease.account, lease.key), lease)).collect();
         for (account, renewals) in round {
             let slot = server.slot(*account);
             for asked in renewals {
-                let answer = match &leases {
-                    Ok(leases) => leases
-                        .iter()
-                        .find(|lease| lease.account == *account && lease.key == asked.key)
-                        .cloned(),
-                    Err(()) if refused => {
+                let answer = match answers.remove(&(*account, asked.key)) {
+                    None if failed && refused => {
                         let leased = slot.holdings.pool_mut(asked.key).leased();
                         Some(refused_answer(asked, leased))
                     }
-                    Err(()) => None,
+                    answer => answer,
                 };
                 if let Some(answer) = answer {
                     slot.end(asked, answer, at);
                 }
             }
-            if leases.is_ok() || refused {
+            if !failed || refused {
                 slot.ended();
             } else {
                 slot.lost();

@@ -129,7 +129,7 @@ pub struct Server {
     /// The listener's connection; announcements on an older one are lost.
     pub link: u32,
     pub listening: bool,
-    /// The connection is there and brings nothing.
+    /// The connection brings nothing before that.
     pub deaf_until: Micros,
     pub announced_at: Micros,
 
@@ -190,6 +190,11 @@ impl Server {
 
     pub const fn place(&self) -> Place {
         Place { server: self.number, incarnation: self.incarnation }
+    }
+
+    /// Nothing happens at it before that; then everything in order, so that no freeze ends early.
+    pub fn freeze(&mut self, until: Micros) {
+        self.frozen_until = self.frozen_until.max(until);
     }
 
     /// Its boot clock at a moment of the run.
