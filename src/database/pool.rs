@@ -10,7 +10,7 @@ use sqlx::{
 };
 use thiserror::Error;
 
-use super::{migrate::MigrationError, priority};
+use super::{migrate::MigrationError, priority, store::is_in_transaction};
 use crate::tasks::Tasks;
 
 /// The oldest major version that Tollgate runs on.
@@ -74,7 +74,7 @@ pub async fn open(options: PgConnectOptions, connections: u32) -> Result<PgPool,
     check_version(probe.server_version_num())?;
     // A failed farewell changes nothing.
     let _ = probe.close().await;
-    Ok(PgPoolOptions::new()
+    Ok(clean()
         .max_connections(connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .idle_timeout(IDLE_TIMEOUT)
@@ -94,11 +94,17 @@ pub fn single_last(options: PgConnectOptions, purpose: &str) -> PgPool {
     priority::last(one(), session(options, purpose))
 }
 
+/// A pool to which no connection comes back with a transaction open. A call that is given up while its
+/// `BEGIN` is under way leaves one behind of which the library does not know: what others then wrote in
+/// single statements over that connection would be undone some day, or fail at once.
+pub(super) fn clean() -> PgPoolOptions {
+    PgPoolOptions::new().after_release(|connection, _| {
+        Box::pin(async move { Ok(!is_in_transaction(connection).await.unwrap_or(true)) })
+    })
+}
+
 fn one() -> PgPoolOptions {
-    PgPoolOptions::new()
-        .max_connections(1)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        .idle_timeout(IDLE_TIMEOUT)
+    clean().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT).idle_timeout(IDLE_TIMEOUT)
 }
 
 /// Does one round after the other until the server stops, each after the pause that the one before it

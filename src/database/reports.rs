@@ -11,14 +11,11 @@
 
 use std::time::Duration;
 
-use sqlx::{
-    AssertSqlSafe, PgPool, Postgres, Transaction,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction, postgres::PgConnectOptions};
 
 use super::{
     failure::DatabaseFailure,
-    pool::{IDLE_TIMEOUT, session},
+    pool::{IDLE_TIMEOUT, clean, session},
     priority,
 };
 use crate::ids::AccountId;
@@ -84,10 +81,8 @@ fn open(options: PgConnectOptions) -> PgPool {
         // The other cores are for those who wait at the gateway.
         ("max_parallel_workers_per_gather", "0"),
     ]);
-    let pool = PgPoolOptions::new()
-        .max_connections(CONNECTIONS)
-        .acquire_timeout(PATIENCE)
-        .idle_timeout(IDLE_TIMEOUT);
+    let pool =
+        clean().max_connections(CONNECTIONS).acquire_timeout(PATIENCE).idle_timeout(IDLE_TIMEOUT);
     priority::last(pool, options)
 }
 

@@ -10,6 +10,12 @@ pub(crate) async fn find_by_index(connection: &mut PgConnection) -> sqlx::Result
     sqlx::query(set).execute(connection).await.map(drop)
 }
 
+/// Whether the session has a transaction open that began before this statement. An error says that it
+/// has one which has failed.
+pub(super) async fn is_in_transaction(connection: &mut PgConnection) -> sqlx::Result<bool> {
+    sqlx::query_scalar("SELECT now() < statement_timestamp()").fetch_one(connection).await
+}
+
 /// The process that a session is, where the server runs.
 pub(super) async fn process_of(connection: &mut PgConnection) -> sqlx::Result<i32> {
     sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(connection).await

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Server};
 
 use super::{
-    CONCURRENT_STREAMS, CONNECTIONS, HEADER_LIMIT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT,
+    CONCURRENT_STREAMS, CONNECTIONS, GIVEN_UP, HEADER_LIMIT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT,
     ServerError,
     connection::{Arrival, Connection},
     tls::Tls,
@@ -209,6 +209,7 @@ impl Door {
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
             .http2_max_header_list_size(HEADER_LIMIT)
+            .http2_max_pending_accept_reset_streams(Some(GIVEN_UP))
             .layer(self.layer)
             .serve_with_incoming_shutdown(
                 self.routes.prepare(),

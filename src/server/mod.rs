@@ -63,6 +63,10 @@ const TASK_DRAIN: Duration = Duration::from_secs(8);
 const POOL_DRAIN: Duration = Duration::from_secs(2);
 /// Calls at once on one connection; a gateway with more opens another connection.
 const CONCURRENT_STREAMS: u32 = 1_000;
+/// Calls of one connection that were given up before the server had looked at them; more cost the gateway
+/// the connection, with all other calls on it. The library's 20 were reached by any gateway whose callers
+/// lost patience with a busy server, and 1,000 under three times as much as could be served.
+const GIVEN_UP: usize = 10_000;
 /// Connections at once: more than the gateways of a large fleet open. Each takes a file descriptor and
 /// buffers; beyond the limit new ones are closed at once, and those that are open go on.
 const CONNECTIONS: usize = 10_000;

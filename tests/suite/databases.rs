@@ -1,7 +1,7 @@
 //! The tests' own databases: each has one, and what went wrong with it is told apart.
 
-use sqlx::{ConnectOptions as _, Executor as _, postgres::PgConnectOptions};
-use tollgate::database::failure::DatabaseFailure;
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _, postgres::PgConnectOptions};
+use tollgate::database::{self, failure::DatabaseFailure};
 
 use crate::harness::postgres::{fresh_database, url_of};
 
@@ -22,6 +22,25 @@ async fn every_test_has_a_migrated_database_of_its_own() {
         .await
         .unwrap();
     assert_eq!(found, None);
+}
+
+/// As when a caller hangs up at the wrong moment.
+#[tokio::test]
+async fn a_connection_whose_begin_was_given_up_does_not_come_back_with_a_transaction_open() {
+    let pool = database::pool::single(fresh_database().await, "test");
+    pool.execute("CREATE TABLE written (number integer)").await.unwrap();
+    let mut connection = pool.acquire().await.unwrap();
+    {
+        let mut begin = std::pin::pin!(connection.begin());
+        assert!(futures_util::poll!(&mut begin).is_pending(), "it was answered at once");
+    }
+    drop(connection);
+    pool.execute("INSERT INTO written VALUES (1)").await.unwrap();
+    // Another session sees what is committed.
+    let mut other = pool.connect_options().connect().await.unwrap();
+    let count: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM written").fetch_one(&mut other).await.unwrap();
+    assert_eq!(count, 1, "what was answered was not committed");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! each a little differently, and give up after some seconds.
 
 use std::{
+    error::Error as _,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -71,8 +72,9 @@ impl Flood {
 struct Tally {
     offered: u64,
     served: u64,
-    /// Attempts that were refused for now, and those that had no answer in time.
+    /// Attempts that were refused for now, whose connection broke, and that had no answer in time.
     refused: u64,
+    broken: u64,
     late: u64,
     /// Requests that were given up.
     given_up: u64,
@@ -179,6 +181,7 @@ fn table(phases: &[Phase]) -> Table {
         "offered_per_second",
         "served_per_second",
         "refused",
+        "broken",
         "late",
         "given_up",
         "p50_ms",
@@ -194,6 +197,7 @@ fn table(phases: &[Phase]) -> Table {
             Value::Count(tally.offered / seconds),
             Value::Count(tally.served / seconds),
             Value::Count(tally.refused),
+            Value::Count(tally.broken),
             Value::Count(tally.late),
             Value::Count(tally.given_up),
             milliseconds(0.5),
@@ -205,8 +209,15 @@ fn table(phases: &[Phase]) -> Table {
 
 /// So many requests a second for so long, each with all its attempts.
 async fn offer(gateway: &Gateway, rate: u64, duration: Duration) -> Result<Tally, CliError> {
-    let tally =
-        Tally { offered: 0, served: 0, refused: 0, late: 0, given_up: 0, times: histogram()? };
+    let tally = Tally {
+        offered: 0,
+        served: 0,
+        refused: 0,
+        broken: 0,
+        late: 0,
+        given_up: 0,
+        times: histogram()?,
+    };
     let tally = Arc::new(Mutex::new(tally));
     let outcomes = paced(rate, duration, |number, due| {
         let (gateway, tally) = (gateway.clone(), Arc::clone(&tally));
@@ -246,7 +257,11 @@ async fn request(
                 return Ok(());
             }
             Ok(Err(status)) if may_pass(&status) => {
-                lock(tally).refused += 1;
+                let broke = status.source().is_some();
+                let mut tally = lock(tally);
+                tally.refused += u64::from(!broke);
+                tally.broken += u64::from(broke);
+                drop(tally);
                 let said = status.get_details_retry_info().and_then(|info| info.retry_delay);
                 jittered(said.unwrap_or(RETRY), number, attempt)
             }
@@ -266,7 +281,9 @@ async fn request(
 }
 
 fn may_pass(status: &Status) -> bool {
-    matches!(status.code(), Code::ResourceExhausted | Code::Unavailable | Code::DeadlineExceeded)
+    let passing = [Code::ResourceExhausted, Code::Unavailable, Code::DeadlineExceeded];
+    // What has a source did not come from the server: the connection broke.
+    status.source().is_some() || passing.contains(&status.code())
 }
 
 /// Between half and three halves of it: whoever was refused together does not come back together.

@@ -30,6 +30,12 @@ impl Verdict {
         self.promises.iter().map(|(_, found)| found.len()).sum()
     }
 
+    /// Of the promise that begins like this.
+    pub(super) fn violations_of(&self, promise: &str) -> usize {
+        let of = self.promises.iter().filter(|(name, _)| name.starts_with(promise));
+        of.map(|(_, found)| found.len()).sum()
+    }
+
     /// One more promise that was looked at elsewhere.
     pub(crate) fn add(&mut self, promise: &'static str, found: Vec<String>) {
         self.promises.push((promise, found));
@@ -226,18 +232,24 @@ fn overspent(told: &Testimony, books: &Books) -> Vec<String> {
     }
     let mut owed = BTreeMap::<Uuid, Decimal>::new();
     let mut excused = BTreeMap::<Uuid, Decimal>::new();
+    let mut left = told.credit_limits.clone();
     for (account, posting) in postings(&books.transfers) {
-        let overrun = overruns.get(&(account, posting[0].posting)).copied().unwrap_or_default();
-        let overdrawn: Decimal = posting
-            .iter()
-            .filter(|transfer| transfer.kind == "usage_overdrawn")
-            .map(|transfer| transfer.amount)
-            .sum();
-        if overdrawn > overrun {
-            let number = posting[0].posting;
-            found.push(format!(
-                "{account}, posting {number}: {overdrawn} overdrawn by overruns of {overrun}"
-            ));
+        let number = posting[0].posting;
+        let overrun = overruns.get(&(account, number)).copied().unwrap_or_default();
+        // What was promised and used is paid from what was there; an overrun takes what others were
+        // promised, who may overdraw the account then without one of their own.
+        let left = left.entry(account).or_default();
+        for transfer in posting {
+            match transfer.kind.as_str() {
+                "top_up" => *left += transfer.amount,
+                kind if kind.starts_with("usage_") => *left -= transfer.amount,
+                _ => {}
+            }
+        }
+        *left += overrun;
+        if left.is_sign_negative() && !left.is_zero() {
+            found
+                .push(format!("{account}, posting {number}: {left} is left for what was promised"));
         }
         let owed = owed.entry(account).or_default();
         let before = *owed;
