@@ -53,6 +53,8 @@ pub(super) struct Gateway {
     population: Arc<Population>,
     /// Of whom requests are, from the first account on.
     active: usize,
+    /// Of whom all requests are instead.
+    only: Option<usize>,
 }
 
 impl Gateway {
@@ -66,7 +68,13 @@ impl Gateway {
             clients: Arc::clone(clients),
             population: Arc::clone(population),
             active: active.max(1),
+            only: None,
         }
+    }
+
+    /// The same gateway with requests of this account alone.
+    pub(super) fn of(&self, account: usize) -> Self {
+        Self { only: Some(account), ..self.clone() }
     }
 
     fn client(&self, number: u64) -> Result<&Client, CliError> {
@@ -74,10 +82,17 @@ impl Gateway {
         self.clients.get(place).ok_or_else(|| CliError::failed("there is no connection"))
     }
 
+    fn api_key(&self, number: u64) -> Result<&str, CliError> {
+        match self.only {
+            None => self.population.api_key(number, self.active),
+            Some(account) => Ok(&self.population.customer(account)?.api_key),
+        }
+    }
+
     fn request(&self, number: u64) -> AuthorizeRequest {
         AuthorizeRequest {
             // Without accounts there is nothing to ask for; the server says so.
-            api_key: self.population.api_key(number, self.active).unwrap_or_default().to_owned(),
+            api_key: self.api_key(number).unwrap_or_default().to_owned(),
             model: self.population.model.to_owned(),
             request_id: format!("bench-{:08x}-{number:08}", self.population.run()),
             input_tokens: 1_200,

@@ -101,11 +101,12 @@ async fn measure(flood: Flood, database: &Database) -> Result<Vec<Table>, CliErr
     let clients = server.connect(None).await?;
     let first = clients.first().ok_or_else(results::nothing)?.clone();
     let population = Arc::new(Population::make(&first, flood.accounts).await?);
-    let all = usize::try_from(flood.accounts).unwrap_or(usize::MAX);
+    // The one after them floods.
+    let all = usize::try_from(flood.accounts.saturating_sub(1)).unwrap_or(usize::MAX);
     let everybody = Gateway::new(&clients, &population, all);
     // The others' gateway has connections of its own, as another machine would.
     let others = Gateway::new(&server.connect(None).await?, &population, all);
-    let flooding = Gateway::new(&clients, &population, 1);
+    let flooding = everybody.of(all);
     everybody.touch_all().await?;
     let capacity = everybody.cycle(IN_FLIGHT, flood.calls).await?.per_second();
     let few = (capacity / OTHERS).max(1);

@@ -30,7 +30,7 @@ const AT_ONCE: usize = 64;
 pub(super) struct Customer {
     pub(super) account: AccountId,
     pub(super) key: KeyId,
-    api_key: String,
+    pub(super) api_key: String,
 }
 
 /// The accounts of a run.
