@@ -14,7 +14,9 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Held, checks,
+    Held,
+    admission::Admission,
+    checks,
     current::with_what_holds,
     decision::{Decision, Denial, Grant, Request, Warning},
     error::AuthorizationError,
@@ -56,6 +58,7 @@ pub struct Authorizer {
     pub(super) signer: GrantSigner,
     pub(super) leases: Leases,
     pub(super) heartbeat: Heartbeat,
+    admission: Arc<Admission>,
     guard: Guard,
     pub(super) heard: Heard,
     pub(super) metrics: AuthorizationMetrics,
@@ -117,6 +120,7 @@ impl Authorizer {
         directory: Arc<Directory>,
         book: Arc<PriceBook>,
         metrics: AuthorizationMetrics,
+        admission: Arc<Admission>,
         lifetime: Lifetime,
         tasks: &Tasks,
     ) -> Result<Arc<Self>, AuthorizationError> {
@@ -134,6 +138,7 @@ impl Authorizer {
             signer,
             leases,
             heartbeat: Heartbeat::default(),
+            admission,
             guard: Guard::new(database.clone(), metrics.clone()),
             heard: Heard::from(heard),
             metrics,
@@ -156,6 +161,10 @@ impl Authorizer {
             here.beat_until(&pool, stopping).await;
         });
         let (stopping, here) = (tasks.stopping(), Arc::clone(self));
+        tasks.spawn_essential("admission", async move {
+            here.admission.run(&here.metrics, stopping).await;
+        });
+        let (stopping, here) = (tasks.stopping(), Arc::clone(self));
         tasks.spawn("exposure", async move { here.measure_until(stopping).await });
         let (stopping, here, pool) = (tasks.stopping(), Arc::clone(self), database.clone());
         tasks.spawn_essential("lease upkeep", async move {
@@ -169,6 +178,7 @@ impl Authorizer {
             leases: &self.leases,
             heartbeat: &self.heartbeat,
             directory: &self.directory,
+            admission: &self.admission,
         }
     }
 
@@ -223,6 +233,10 @@ impl Authorizer {
         if let Some(held) = self.answered(&slot, &key, request) {
             return same(&held, request);
         }
+        let is_new = !counted.load(Ordering::Relaxed);
+        if is_new {
+            self.admission.take_on(&slot.share)?;
+        }
         let model = checks::model(self.book.model(&request.model), &request.model)?;
         let priced = self.priced(&account, &model, now).await?;
         checks::access(&key, &model)?;
@@ -230,7 +244,7 @@ impl Authorizer {
         let servers = self.heartbeat.live_servers();
         let tokens = request.input_tokens.saturating_add(bound.max_output_tokens);
         let spike = self.guard.check_spike(&key, bound.amount, servers, now).await?;
-        if !counted.load(Ordering::Relaxed) {
+        if is_new {
             self.guard.check_rates(&key, tokens, servers)?;
             counted.store(true, Ordering::Relaxed);
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::grant::GrantError;
+use super::{grant::GrantError, limits};
 use crate::{
     accounts::directory::DirectoryError,
     catalog::error::CatalogError,
@@ -53,6 +53,19 @@ pub enum AuthorizationError {
     /// This server has not been heard of by the database, or cannot reach it.
     #[error("the database does not answer; try again")]
     Unavailable,
+    /// More is asked for than this server can do, and this account asks for more than its part.
+    #[error(
+        "this server is asked for more than it can do, and this account for more than its part; try \
+         again later, or on another server"
+    )]
+    Busy,
+    /// Too many reservations of all accounts wait for their usage.
+    #[error(
+        "this server has {} requests under way; record the usage of those that have ended, or ask \
+         another server",
+        limits::MAX_OUTSTANDING_IN_ALL
+    )]
+    TooManyOutstanding,
     /// Keys or accounts could not be read.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
@@ -81,6 +94,7 @@ impl Problem for AuthorizationError {
             Self::Grant(error) => error.kind(),
             Self::Expired(_) | Self::NotOutstanding(_) => ProblemKind::FailedPrecondition,
             Self::Unavailable => ProblemKind::Unavailable,
+            Self::Busy | Self::TooManyOutstanding => ProblemKind::ResourceExhausted,
             Self::Directory(error) => error.kind(),
             Self::Catalog(error) => error.kind(),
             Self::Database(failure) => failure.kind(),
@@ -97,6 +111,8 @@ impl Problem for AuthorizationError {
             Self::NotOutstanding(_) => "AUTHORIZATION_NOT_OUTSTANDING",
             Self::NoRise { .. } => "NO_RISE",
             Self::Unavailable => "DATABASE_UNAVAILABLE",
+            Self::Busy => "SERVER_BUSY",
+            Self::TooManyOutstanding => "TOO_MANY_OUTSTANDING",
             Self::Directory(error) => error.reason(),
             Self::Catalog(error) => error.reason(),
             Self::Database(failure) => failure.reason(),
@@ -113,13 +129,18 @@ impl Problem for AuthorizationError {
             Self::Expired(_) | Self::NotOutstanding(_) => Some("token".to_owned()),
             Self::Directory(error) => error.field(),
             Self::Catalog(error) => error.field(),
-            Self::Unavailable | Self::Database(_) | Self::Signing(_) => None,
+            Self::Unavailable
+            | Self::Busy
+            | Self::TooManyOutstanding
+            | Self::Database(_)
+            | Self::Signing(_) => None,
         }
     }
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Unavailable => Some(RETRY_SOON),
+            Self::Busy | Self::TooManyOutstanding => Some(limits::RETRY_WHEN_BUSY),
             Self::Directory(error) => error.retry_after(),
             Self::Catalog(error) => error.retry_after(),
             Self::Database(failure) => failure.retry_after(),

@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Held,
+    admission::Admission,
     heartbeat::Heartbeat,
     lease::{PoolRenewal, PoolView, RenewedLease},
     limits,
@@ -363,15 +364,15 @@ impl Leases {
         }
     }
 
-    /// Renews what should be renewed though nobody waits.
-    pub(super) fn upkeep(&self, at: Duration, directory: &Directory, now: DateTime<Utc>) {
+    /// Renews what should be renewed though nobody waits. How many reservations are outstanding.
+    pub(super) fn upkeep(&self, at: Duration, directory: &Directory, now: DateTime<Utc>) -> usize {
         let (mut leased, mut outstanding) = (0, 0);
         for slot in self.all() {
             let account = directory.cached_account(slot.account);
             let mut state = slot.lock();
             let held = state.holdings.pools().filter(|(_, pool)| pool.leased().is_positive());
             leased += i64::try_from(held.count()).unwrap_or(i64::MAX);
-            outstanding += i64::try_from(state.holdings.count()).unwrap_or(i64::MAX);
+            outstanding += state.holdings.count();
             let mut needed = state.needs_upkeep(at);
             if let Some(account) = account {
                 needed |= state.prepare(&account.budgets, now, at);
@@ -383,7 +384,8 @@ impl Leases {
             }
         }
         self.metrics.leases.set(leased);
-        self.metrics.outstanding.set(outstanding);
+        self.metrics.outstanding.set(i64::try_from(outstanding).unwrap_or(i64::MAX));
+        outstanding
     }
 }
 
@@ -414,6 +416,7 @@ pub(super) struct Upkeep<'a> {
     pub(super) leases: &'a Leases,
     pub(super) heartbeat: &'a Heartbeat,
     pub(super) directory: &'a Directory,
+    pub(super) admission: &'a Admission,
 }
 
 impl Upkeep<'_> {
@@ -432,7 +435,8 @@ impl Upkeep<'_> {
                     .map(|(id, reservation)| reservation.grant.expired(id, reservation.amount)),
             );
         }
-        self.leases.upkeep(clock::since_boot(), self.directory, now);
+        let outstanding = self.leases.upkeep(clock::since_boot(), self.directory, now);
+        self.admission.set_outstanding(outstanding);
         self.leases.write_lapsed(connection).await
     }
 }

@@ -130,5 +130,28 @@ pub const REMOVAL_ROUNDS: u32 = 30;
 /// Leases of a dead server that are given back in one transaction: it holds the rows of their
 /// accounts for some ten milliseconds.
 pub const REMOVED_AT_A_TIME: i32 = 200;
+/// The same of all accounts: some 2 KiB each, and at 5,000 requests a second those of 50 s.
+pub const MAX_OUTSTANDING_IN_ALL: usize = 250_000;
+
+/// A call that waits so long for the thread that serves it says that the server has too much to do.
+pub const THREAD_WAIT: Duration = Duration::from_millis(150);
+/// So does usage that waits so long for a batch, on average over the batch.
+pub const USAGE_WAIT: Duration = Duration::from_millis(400);
+/// How often it is decided what each account may ask for. A request and its usage take less.
+pub const ADMISSION_STEP: Duration = Duration::from_millis(500);
+/// So many steps in a row are strained before anybody is refused: a pause of the disk, or a burst,
+/// passes by itself.
+pub const STRAINED_STEPS: u32 = 3;
+/// The allowance is cut by one part of so many in a strained step,
+pub const ADMISSION_CUT: u64 = 3;
+/// and grows by one of so many in another: slower than it falls, so that it settles.
+pub const ADMISSION_RISE: u64 = 16;
+/// The least that each account may ask for, in a thousand seconds: one request a second.
+pub const LEAST_ALLOWANCE: u64 = 1_000;
+/// How far an account may be ahead of its allowance: requests come in bursts.
+pub const ADMISSION_BURST: Duration = Duration::from_millis(250);
+/// When to come back to a server that is asked for too much: late enough that most of what waits is
+/// done, and that asking again does not add much to it.
+pub const RETRY_WHEN_BUSY: Duration = Duration::from_secs(2);
 /// When to try again with too many requests under way.
 pub const RETRY_WHEN_FULL: Duration = Duration::from_secs(1);

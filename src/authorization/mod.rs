@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use crate::{catalog::version::PricedModel, ids::AuthorizationId, money::Amount};
 
+pub mod admission;
 pub mod authorizer;
 pub mod checks;
 mod current;

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{Held, slot_state::SlotState};
+use super::{Held, admission::Share, slot_state::SlotState};
 use crate::{accounts::account::AccountRecord, ids::AccountId, money::Currency};
 
 /// One account on this server.
@@ -17,6 +17,7 @@ pub(super) struct Slot {
     pub(super) account: AccountId,
     pub(super) currency: Currency,
     state: Mutex<SlotState<Arc<Held>>>,
+    pub(super) share: Mutex<Share>,
     /// Tells whoever waits that a round of renewal has ended.
     pub(super) round_ended: Notify,
 }
@@ -27,6 +28,7 @@ impl Slot {
             account: account.account_id,
             currency: account.currency,
             state: Mutex::default(),
+            share: Mutex::default(),
             round_ended: Notify::new(),
         }
     }

@@ -6,7 +6,7 @@
 //! batch's answers at once, and passes them on itself. Whoever waits on a thread without one is
 //! answered directly.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, time::Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -49,13 +49,16 @@ impl Drop for TakenDown {
 pub(super) struct ReturnAddress {
     to: oneshot::Sender<Answer>,
     letter_box: Option<LetterBox>,
+    /// From when it waits for its first batch; none once it was put back, for which others are to blame.
+    pub(super) waits_since: Option<Instant>,
 }
 
 impl ReturnAddress {
     /// This thread, and where the answer will be.
     pub(super) fn here() -> (Self, oneshot::Receiver<Answer>) {
         let (to, answer) = oneshot::channel();
-        (Self { to, letter_box: LETTER_BOX.with_borrow(Clone::clone) }, answer)
+        let letter_box = LETTER_BOX.with_borrow(Clone::clone);
+        (Self { to, letter_box, waits_since: Some(Instant::now()) }, answer)
     }
 
     /// Answers at once.

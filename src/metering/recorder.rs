@@ -20,6 +20,7 @@ use super::{
     writer::{Link, Writer},
 };
 use crate::{
+    authorization::admission::Admission,
     ids::{AccountId, AuthorizationId, InstanceId},
     money::Amount,
     tasks::Tasks,
@@ -39,6 +40,8 @@ pub struct RecorderOptions {
     pub window: UsageWindow,
     /// Called after each commit, for each event of it.
     pub settle: Settle,
+    /// Told how long usage waits.
+    pub admission: Arc<Admission>,
     /// Where it counts.
     pub metrics: MeteringMetrics,
 }
@@ -85,6 +88,7 @@ impl Recorder {
                 options: options.database.clone(),
                 shard: Arc::clone(shard),
                 settle: Arc::clone(&options.settle),
+                admission: Arc::clone(&options.admission),
                 metrics: options.metrics.clone(),
                 link: Link::default(),
             };

@@ -93,14 +93,20 @@ impl Shard {
 
     /// Puts events back that can be posted at once.
     pub(super) fn put_back(&self, events: Vec<Call>) {
-        self.depth.inc_by(many(&events));
+        let events = self.returned(events);
         self.lanes().put_back(events);
     }
 
     /// Puts events back whose accounts somebody else holds.
     pub(super) fn rest(&self, events: Vec<Call>) {
-        self.depth.inc_by(many(&events));
+        let events = self.returned(events);
         self.lanes().rest(events, Instant::now());
+    }
+
+    fn returned(&self, mut events: Vec<Call>) -> Vec<Call> {
+        self.depth.inc_by(many(&events));
+        events.iter_mut().for_each(|pending| pending.answer_to.waits_since = None);
+        events
     }
 
     /// These accounts were posted.

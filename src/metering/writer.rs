@@ -32,6 +32,7 @@ use super::{
     store::{self, Mode, Posted},
 };
 use crate::{
+    authorization::admission::Admission,
     database::failure::{
         DEADLOCK_DETECTED, DatabaseFailure, LOCK_NOT_AVAILABLE, QUERY_CANCELED,
         SERIALIZATION_FAILURE, UNIQUE_VIOLATION, sqlstate,
@@ -85,6 +86,7 @@ pub(super) struct Writer {
     pub(super) options: PgConnectOptions,
     pub(super) shard: Arc<Shard>,
     pub(super) settle: Settle,
+    pub(super) admission: Arc<Admission>,
     pub(super) metrics: MeteringMetrics,
     pub(super) link: Link,
 }
@@ -103,6 +105,9 @@ impl Writer {
     /// Writes until the server stops and nothing is left.
     pub(super) async fn run(mut self, stopping: CancellationToken) {
         while let Some(batch) = self.shard.next_batch(&stopping).await {
+            if let Some(wait) = average_wait(&batch.events) {
+                self.admission.usage_waited(wait);
+            }
             self.write(batch).await;
         }
         if let Some(connection) = self.link.connection.take() {
@@ -336,6 +341,14 @@ impl Writer {
     fn count(&self, result: &'static str) {
         self.metrics.events.get_or_create(&[("result", result)]).inc();
     }
+}
+
+/// How long these have waited for their first batch until now. `None` where each was put back.
+fn average_wait(events: &[Call]) -> Option<Duration> {
+    let since = events.iter().filter_map(|pending| pending.answer_to.waits_since);
+    let (count, sum) =
+        since.fold((0, Duration::ZERO), |(count, sum), since| (count + 1, sum + since.elapsed()));
+    sum.checked_div(count)
 }
 
 /// Puts the second half aside, to be posted after the first.

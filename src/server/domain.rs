@@ -45,6 +45,7 @@ impl Domain {
             Arc::clone(&directory),
             Arc::clone(&book),
             parts.metrics.authorization.clone(),
+            Arc::clone(&parts.admission),
             lifetime,
             &parts.tasks,
         )
@@ -152,6 +153,7 @@ async fn recorder(parts: &Parts, authorizer: &Arc<Authorizer>) -> Result<Recorde
         database: parts.pool.connect_options().as_ref().clone(),
         window: UsageWindow::open(parts.pool.clone(), &parts.tasks).await?,
         settle: Arc::new(move |account, id, charge| settling.settle(account, id, charge)),
+        admission: Arc::clone(&parts.admission),
         metrics: parts.metrics.metering.clone(),
     };
     Ok(Recorder::start(options, &parts.tasks))

@@ -19,6 +19,7 @@ use futures_util::{StreamExt as _, future::ready};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc},
+    time::{Instant, sleep_until},
 };
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +33,7 @@ use super::{
 };
 use crate::{
     api::call::CallLayer,
+    authorization::admission::Admission,
     metering::answers,
     tasks::{CatchPanic, Tasks, panic_message},
 };
@@ -40,12 +42,17 @@ use crate::{
 /// which passes when some are closed.
 const ACCEPT_AGAIN: std::time::Duration = std::time::Duration::from_millis(50);
 
+/// How often it is measured how late a thread is.
+const LATENESS_INTERVAL: std::time::Duration = std::time::Duration::from_millis(20);
+
 /// What the door is made of.
 pub(super) struct Entrance {
     pub(super) listener: TcpListener,
     /// Where it speaks TLS.
     pub(super) tls: Option<Arc<Tls>>,
     pub(super) threads: usize,
+    /// Told how long calls wait for their thread.
+    pub(super) admission: Arc<Admission>,
 }
 
 /// The door, open.
@@ -85,6 +92,7 @@ impl Doors {
                 routes: routes.clone(),
                 tls: entrance.tls.clone(),
                 over: over.clone(),
+                admission: Arc::clone(&entrance.admission),
                 _ended: ended.clone(),
             };
             let thread = thread::Builder::new()
@@ -173,6 +181,7 @@ struct Door {
     routes: Routes,
     tls: Option<Arc<Tls>>,
     over: CancellationToken,
+    admission: Arc<Admission>,
     _ended: mpsc::Sender<()>,
 }
 
@@ -180,11 +189,12 @@ impl Door {
     fn run(self, arrivals: mpsc::UnboundedReceiver<Arrival>) {
         match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => {
-                let over = self.over.clone();
+                let (over, admission) = (self.over.clone(), Arc::clone(&self.admission));
                 runtime.block_on(async move {
                     let serving = async {
                         tokio::select! {
                             () = answers::pass_on() => {}
+                            () = measure_lateness(&admission) => {}
                             () = self.serve(arrivals) => {}
                         }
                     };
@@ -224,6 +234,15 @@ impl Door {
             };
             self.tasks.fail("gRPC", &cause);
         }
+    }
+}
+
+/// Notes how long what is ready waits for this thread: a timer that is due waits behind all of it.
+async fn measure_lateness(admission: &Admission) {
+    loop {
+        let due = Instant::now() + LATENESS_INTERVAL;
+        sleep_until(due).await;
+        admission.thread_was_late(due.elapsed());
     }
 }
 

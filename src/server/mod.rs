@@ -35,6 +35,7 @@ pub use self::{error::ServerError, tls::TlsError};
 use crate::{
     api::call::{CallLayer, Endings},
     audit,
+    authorization::admission::Admission,
     config::{Config, DatabaseChoice},
     database::{
         embedded::{self, EmbeddedCluster},
@@ -100,6 +101,7 @@ pub(crate) struct Parts {
     pub(crate) tasks: Tasks,
     pub(crate) revoked: Arc<RevokedTokens>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) admission: Arc<Admission>,
     pub(crate) installation: Setup,
     pub(crate) closes_months: bool,
     pub(crate) overdue_grace_days: Option<u16>,
@@ -154,6 +156,7 @@ pub async fn start(config: Config) -> Result<RunningServer, ServerError> {
         tasks: Tasks::new(),
         revoked,
         metrics: Arc::new(Metrics::new()),
+        admission: Arc::default(),
         installation: Setup {
             embedded: cluster.as_ref().map(|cluster| cluster.data_dir().to_owned()),
             listen: local_addr,
@@ -189,7 +192,8 @@ pub async fn start(config: Config) -> Result<RunningServer, ServerError> {
         tls.keep(&parts.tasks);
     }
     let speaks_tls = tls.is_some();
-    let entrance = Entrance { listener, tls, threads: config.call_threads };
+    let admission = Arc::clone(&parts.admission);
+    let entrance = Entrance { listener, tls, threads: config.call_threads, admission };
     let doors = Doors::open(&parts.tasks, &layer, &routes, entrance)?;
 
     let metrics = metrics_addr.map(tracing::field::display);

@@ -78,6 +78,8 @@ pub struct AuthorizationMetrics {
     pub leased_amount: Family<Currency, Gauge<f64, AtomicU64>>,
     /// What of it is not free any more, by `currency`.
     pub reserved_amount: Family<Currency, Gauge<f64, AtomicU64>>,
+    /// 1 while accounts are refused because this server has too much to do, else 0.
+    pub shedding: Gauge,
     /// Seconds since the last beat that the database answered.
     pub heartbeat_age: Gauge<f64, AtomicU64>,
     /// 1 while this server may authorize, else 0.
@@ -204,6 +206,11 @@ impl Metrics {
             "reserved_amount",
             "Leased funds that are promised",
             authorization.reserved_amount.clone(),
+        );
+        registry.register(
+            "shedding_load",
+            "Whether requests are refused because this server has too much to do",
+            authorization.shedding.clone(),
         );
         registry.register_with_unit(
             "heartbeat_age",

@@ -40,6 +40,7 @@ mod lease_traffic;
 mod leases;
 mod ledger;
 mod many_servers;
+mod overload;
 mod permissions;
 mod personal_data;
 mod price_book;

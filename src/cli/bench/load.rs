@@ -18,6 +18,12 @@ const LONGEST: u64 = 60_000_000;
 /// Three digits of a latency are more than a run repeats.
 const DIGITS: u8 = 3;
 
+/// 32 bits that do not look like the number they are made from (Knuth's multiplicative hash).
+pub(super) const fn spread(number: u64) -> u64 {
+    const FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
+    number.wrapping_mul(FACTOR) >> 32
+}
+
 /// What one stretch of load measured.
 #[derive(Debug, Clone)]
 pub(super) struct Slice {

@@ -16,7 +16,7 @@ use tonic_types::StatusExt as _;
 
 use super::{
     gateway::Gateway,
-    load::{histogram, note, paced},
+    load::{histogram, note, paced, spread},
     machine,
     population::Population,
     results::{self, Targets},
@@ -31,7 +31,7 @@ use crate::cli::{
 const TIMES: u64 = 3;
 /// The others ask for this part of it while one floods.
 const OTHERS: u64 = 4;
-/// How long one attempt may take, and one request with all its attempts.
+/// How long one attempt may take, and one request with all its attempts until it is granted.
 const ATTEMPT: Duration = Duration::from_secs(2);
 const REQUEST: Duration = Duration::from_secs(5);
 /// When to ask again, unless it was said.
@@ -229,7 +229,8 @@ async fn offer(gateway: &Gateway, rate: u64, duration: Duration) -> Result<Tally
     tally.ok_or_else(|| CliError::failed("a request is still under way"))
 }
 
-/// One request until it is served or given up. A failure that no patience helps against ends the run.
+/// One request until it is served or given up; once it is granted, its usage is never given up. A
+/// failure that no patience helps against ends the run.
 async fn request(
     gateway: &Gateway,
     number: u64,
@@ -272,7 +273,7 @@ async fn request(
                 jittered(RETRY, number, attempt)
             }
         };
-        if due.elapsed() + wait > REQUEST {
+        if token.is_none() && due.elapsed() + wait > REQUEST {
             lock(tally).given_up += 1;
             break;
         }
@@ -289,6 +290,6 @@ fn may_pass(status: &Status) -> bool {
 
 /// Between half and three halves of it: whoever was refused together does not come back together.
 fn jittered(wait: Duration, number: u64, attempt: u64) -> Duration {
-    let spread = (number ^ attempt << 48).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 54;
-    wait / 2 + wait * u32::try_from(spread).unwrap_or(0) / 1_024
+    let parts = spread(number ^ attempt << 48) >> 22;
+    wait / 2 + wait * u32::try_from(parts).unwrap_or(0) / 1_024
 }

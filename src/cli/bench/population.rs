@@ -2,7 +2,10 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::{load::closed_loop, stage::failed};
+use super::{
+    load::{closed_loop, spread},
+    stage::failed,
+};
 use crate::{
     api::catalog_convert::publication_message,
     catalog::shipped,
@@ -74,10 +77,8 @@ impl Population {
     /// The API key of a request, spread over the first `active` accounts without a pattern that a
     /// cache or a batch could profit from.
     pub(super) fn api_key(&self, number: u64, active: usize) -> Result<&str, CliError> {
-        /// Knuth's multiplicative hash.
-        const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
         let number = number.wrapping_add(u64::from(self.run()) << 24);
-        let spread = usize::try_from(number.wrapping_mul(SPREAD) >> 32).unwrap_or(0);
+        let spread = usize::try_from(spread(number)).unwrap_or(0);
         let place = spread.checked_rem(active.min(self.count())).unwrap_or(0);
         Ok(&self.customer(place)?.api_key)
     }

@@ -188,6 +188,7 @@ fn start(
         settle: Arc::new(move |account, authorization, charge| {
             settled.lock().unwrap().push((account, authorization, charge));
         }),
+        admission: Arc::default(),
         metrics: Metrics::new().metering.clone(),
     };
     Recorder::start(options, tasks)
