@@ -1,6 +1,6 @@
 //! What is asked of Postgres about a session, or told it, by more than one part.
 
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Row as _};
 
 /// For this transaction, rows are found by their indexes, whatever the statistics say of the newest
 /// partitions.
@@ -12,8 +12,11 @@ pub(crate) async fn find_by_index(connection: &mut PgConnection) -> sqlx::Result
 
 /// Whether the session has a transaction open that began before this statement. An error says that it
 /// has one which has failed.
+///
+/// A prepared statement would not do: the time of a statement is set anew with each of its messages, and
+/// its own transaction begins with the first.
 pub(super) async fn is_in_transaction(connection: &mut PgConnection) -> sqlx::Result<bool> {
-    sqlx::query_scalar("SELECT now() < statement_timestamp()").fetch_one(connection).await
+    sqlx::raw_sql("SELECT now() < statement_timestamp()").fetch_one(connection).await?.try_get(0)
 }
 
 /// The process that a session is, where the server runs.

@@ -42,7 +42,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use self::{
     echo::Echo,
-    gateway::Gateway,
+    gateway::{CONNECTIONS, Gateway},
     history::Past,
     limits::{Limits, Way},
     load::Slice,
@@ -162,10 +162,10 @@ pub(super) async fn run(args: BenchArgs, session: &Session) -> Result<(), CliErr
         let flood = if args.smoke { Flood::SMOKE } else { Flood::of(seconds) };
         overload::run(flood, &parent).await?
     } else if args.running {
-        let clients = stage::connect(&session.global).await?;
+        let clients = stage::connect(&session.global, CONNECTIONS).await?;
         let connect = |endpoint: String| {
             let global = crate::cli::Global { endpoint, ..session.global.clone() };
-            async move { stage::connect(&global).await }
+            async move { stage::connect(&global, CONNECTIONS).await }
         };
         measure(extent, clients, connect, None, (None, chart)).await?
     } else {

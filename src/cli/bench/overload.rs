@@ -38,6 +38,8 @@ const REQUEST: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_millis(500);
 /// Calls on their way when it is measured what can be served.
 const IN_FLIGHT: usize = 256;
+/// Connections of those who ask for too much: a server takes 1,000 calls at once on each.
+const CROWD: usize = 64;
 /// How long after an overload full speed is looked for.
 const RECOVERY: Duration = Duration::from_secs(3);
 
@@ -78,6 +80,8 @@ struct Tally {
     late: u64,
     /// Requests that were given up.
     given_up: u64,
+    /// What of the machine's cores this side took meanwhile, in percent of one.
+    client_cores: u64,
     /// From when a request was due to when its usage was durable, of those served.
     times: Histogram<u64>,
 }
@@ -104,9 +108,11 @@ async fn measure(flood: Flood, database: &Database) -> Result<Vec<Table>, CliErr
     // The one after them floods.
     let all = usize::try_from(flood.accounts.saturating_sub(1)).unwrap_or(usize::MAX);
     let everybody = Gateway::new(&clients, &population, all);
+    // Gateways with as many connections as they have calls for: none of them waits in its own queue.
+    let crowd = Gateway::new(&server.connect_over(CROWD).await?, &population, all);
+    let flooding = crowd.of(all);
     // The others' gateway has connections of its own, as another machine would.
     let others = Gateway::new(&server.connect(None).await?, &population, all);
-    let flooding = everybody.of(all);
     everybody.touch_all().await?;
     let capacity = everybody.cycle(IN_FLIGHT, flood.calls).await?.per_second();
     let few = (capacity / OTHERS).max(1);
@@ -115,7 +121,7 @@ async fn measure(flood: Flood, database: &Database) -> Result<Vec<Table>, CliErr
     everybody.begin();
     let alone = offer(&others, few, flood.paced).await?;
     everybody.begin();
-    let crowded = offer(&everybody, capacity * TIMES, flood.duration).await?;
+    let crowded = offer(&crowd, capacity * TIMES, flood.duration).await?;
     let recovery = flood.duration.min(RECOVERY).as_secs().max(1) * capacity;
     let recovered = everybody.cycle(IN_FLIGHT, recovery.min(flood.calls)).await?.per_second();
     let flood_rate = capacity * TIMES - few;
@@ -168,7 +174,7 @@ async fn measure(flood: Flood, database: &Database) -> Result<Vec<Table>, CliErr
         ],
     ));
     tables.push(machine(&first, &server, None).await?);
-    drop((everybody, others, flooding, clients, first));
+    drop((everybody, crowd, others, flooding, clients, first));
     server.stop().await?;
     Ok(tables)
 }
@@ -187,6 +193,7 @@ fn table(phases: &[Phase]) -> Table {
         "given_up",
         "p50_ms",
         "p99_ms",
+        "client_cores_percent",
     ];
     let mut table = Table::list("overload", &columns);
     for (name, meant, duration, tally) in phases {
@@ -203,6 +210,7 @@ fn table(phases: &[Phase]) -> Table {
             Value::Count(tally.given_up),
             milliseconds(0.5),
             milliseconds(0.99),
+            Value::Count(tally.client_cores),
         ]);
     }
     table
@@ -217,16 +225,22 @@ async fn offer(gateway: &Gateway, rate: u64, duration: Duration) -> Result<Tally
         broken: 0,
         late: 0,
         given_up: 0,
+        client_cores: 0,
         times: histogram()?,
     };
     let tally = Arc::new(Mutex::new(tally));
+    let (begun, busy) = (Instant::now(), cpu_time());
     let outcomes = paced(rate, duration, |number, due| {
         let (gateway, tally) = (gateway.clone(), Arc::clone(&tally));
         async move { request(&gateway, number, due, &tally).await }
     });
     outcomes.await.into_iter().collect::<Result<(), CliError>>()?;
     let tally = Arc::into_inner(tally).and_then(|tally| tally.into_inner().ok());
-    tally.ok_or_else(|| CliError::failed("a request is still under way"))
+    let mut tally = tally.ok_or_else(|| CliError::failed("a request is still under way"))?;
+    let busy = cpu_time().saturating_sub(busy).as_micros() * 100;
+    let percent = busy / begun.elapsed().as_micros().max(1);
+    tally.client_cores = u64::try_from(percent).unwrap_or(u64::MAX);
+    Ok(tally)
 }
 
 /// One request until it is served or given up; once it is granted, its usage is never given up. A
@@ -280,6 +294,12 @@ async fn request(
         tokio::time::sleep(wait).await;
     }
     Ok(())
+}
+
+/// What this process has used of all cores.
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 fn may_pass(status: &Status) -> bool {

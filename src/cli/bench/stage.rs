@@ -160,14 +160,23 @@ impl Server {
 
     /// The connections of a gateway to it, or to another address with the same token.
     pub(super) async fn connect(&self, endpoint: Option<&str>) -> Result<Arc<[Client]>, CliError> {
-        connect(&Global {
-            endpoint: endpoint.unwrap_or(&self.endpoint).to_owned(),
+        let endpoint = endpoint.unwrap_or(&self.endpoint);
+        connect(&self.to(endpoint), CONNECTIONS).await
+    }
+
+    /// Clients over so many connections.
+    pub(super) async fn connect_over(&self, connections: usize) -> Result<Arc<[Client]>, CliError> {
+        connect(&self.to(&self.endpoint), connections).await
+    }
+
+    fn to(&self, endpoint: &str) -> Global {
+        Global {
+            endpoint: endpoint.to_owned(),
             token: Some(self.token.clone()),
             data_dir: None,
             tls: TlsArguments::default(),
             output: Format::default(),
-        })
-        .await
+        }
     }
 
     /// Drains it.
@@ -202,9 +211,12 @@ impl Drop for Server {
 }
 
 /// The connections of one gateway.
-pub(super) async fn connect(global: &Global) -> Result<Arc<[Client]>, CliError> {
-    let mut clients = Vec::with_capacity(CONNECTIONS);
-    for _ in 0..CONNECTIONS {
+pub(super) async fn connect(
+    global: &Global,
+    connections: usize,
+) -> Result<Arc<[Client]>, CliError> {
+    let mut clients = Vec::with_capacity(connections);
+    for _ in 0..connections {
         clients.push(Client::connect(global).await?);
     }
     Ok(clients.into())
