@@ -133,13 +133,15 @@ impl Admission {
             }
             let is_shedding = control.allowance.is_some();
             self.step.fetch_add(1, Ordering::Relaxed);
-            control.step(self.waits(), self.busiest.swap(0, Ordering::Relaxed));
+            let (waits, busiest) = (self.waits(), self.busiest.swap(0, Ordering::Relaxed));
+            control.step(waits, busiest);
             self.allowance.store(control.allowance.unwrap_or(UNBOUNDED), Ordering::Relaxed);
+            if control.strained > 0 {
+                tracing::debug!(?waits, busiest, allowance = control.allowance, "strained");
+            }
             metrics.shedding.set(control.allowance.is_some().into());
             match (is_shedding, control.allowance) {
-                (false, Some(_)) => {
-                    tracing::warn!("asked for more than can be done; shedding load")
-                }
+                (false, Some(_)) => tracing::warn!("too much to do: load is shed"),
                 (true, None) => tracing::info!("no load is shed any more"),
                 _ => {}
             }

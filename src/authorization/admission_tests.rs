@@ -121,7 +121,7 @@ fn without_an_allowance_everything_is_taken_on_and_counted_by_step() {
 #[test]
 fn each_wait_is_judged_by_what_is_tolerated_of_it() {
     let tick = Duration::from_micros(1);
-    let mut judge = |thread, usage| Control::default().is_strained(Waits { thread, usage });
+    let judge = |thread, usage| Control::default().is_strained(Waits { thread, usage });
     assert!(!judge(limits::THREAD_WAIT, Some(limits::USAGE_WAIT)));
     assert!(judge(limits::THREAD_WAIT + tick, Some(limits::USAGE_WAIT)));
     assert!(judge(Duration::ZERO, Some(limits::USAGE_WAIT + tick)));

@@ -144,8 +144,8 @@ pub const ADMISSION_STEP: Duration = Duration::from_millis(500);
 pub const STRAINED_STEPS: u32 = 3;
 /// The allowance is cut by one part of so many in a strained step,
 pub const ADMISSION_CUT: u64 = 3;
-/// and grows by one of so many in another: slower than it falls, so that it settles.
-pub const ADMISSION_RISE: u64 = 16;
+/// and grows by one of so many in another: more slowly than it falls, and doubled within two seconds.
+pub const ADMISSION_RISE: u64 = 5;
 /// The least that each account may ask for, in a thousand seconds: one request a second.
 pub const LEAST_ALLOWANCE: u64 = 1_000;
 /// How far an account may be ahead of its allowance: requests come in bursts.

@@ -6,13 +6,19 @@
 //! - each event id once; the same again waits for the next batch and is answered as a replay;
 //! - nothing of an account that rests because somebody else holds its row.
 
-use std::collections::{HashMap, HashSet, VecDeque, hash_map::Entry};
+use std::{
+    collections::{HashMap, HashSet, VecDeque, hash_map::Entry},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
 use super::{
     event::NewEvent,
-    limits::{MAX_PAUSE, MAX_QUEUED, MAX_QUEUED_PER_ACCOUNT, MIN_PAUSE, PATIENT_EVERY},
+    limits::{
+        MAX_BATCH, MAX_PAUSE, MAX_QUEUED, MIN_PAUSE, MIN_QUEUED, PART_OF_THE_QUEUE, PATIENT_EVERY,
+        QUEUE_WAIT,
+    },
 };
 use crate::ids::{AccountId, AuthorizationId};
 
@@ -57,6 +63,8 @@ pub struct Lanes<A> {
     turns: VecDeque<AccountId>,
     resting: HashMap<AccountId, Rest>,
     queued: usize,
+    /// How many may wait.
+    room: usize,
 }
 
 impl<A> Lanes<A> {
@@ -75,7 +83,7 @@ impl<A> Lanes<A> {
     /// Puts an event at the end of its account's lane; gives it back when too much waits.
     pub fn push(&mut self, pending: Pending<A>) -> Result<(), Pending<A>> {
         let account = pending.event.account_id;
-        if self.queued >= MAX_QUEUED {
+        if self.queued >= self.room {
             return Err(pending);
         }
         match self.waiting.entry(account) {
@@ -83,13 +91,22 @@ impl<A> Lanes<A> {
                 vacant.insert(VecDeque::from([pending]));
                 self.turns.push_back(account);
             }
-            Entry::Occupied(lane) if lane.get().len() >= MAX_QUEUED_PER_ACCOUNT => {
+            Entry::Occupied(lane) if lane.get().len() >= self.room / PART_OF_THE_QUEUE => {
                 return Err(pending);
             }
             Entry::Occupied(mut lane) => lane.get_mut().push_back(pending),
         }
         self.queued += 1;
         Ok(())
+    }
+
+    /// A batch of so many events took so long to write. Only what can be written in time may wait; after
+    /// a batch that took all there was, nobody waits for long.
+    pub fn posted(&mut self, events: usize, took: Duration) {
+        let in_time = (MAX_BATCH as u128 * QUEUE_WAIT.as_nanos()) / took.as_nanos().max(1);
+        let in_time = usize::try_from(in_time).unwrap_or(MAX_QUEUED);
+        let is_full = events >= MAX_BATCH;
+        self.room = if is_full { in_time.clamp(MIN_QUEUED, MAX_QUEUED) } else { MAX_QUEUED };
     }
 
     /// Puts events of accounts that somebody else holds back to the front, to rest for a while that
@@ -184,7 +201,13 @@ impl<A> Lanes<A> {
 
 impl<A> Default for Lanes<A> {
     fn default() -> Self {
-        Self { waiting: HashMap::new(), turns: VecDeque::new(), resting: HashMap::new(), queued: 0 }
+        Self {
+            waiting: HashMap::new(),
+            turns: VecDeque::new(),
+            resting: HashMap::new(),
+            queued: 0,
+            room: MAX_QUEUED,
+        }
     }
 }
 

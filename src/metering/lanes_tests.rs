@@ -164,7 +164,7 @@ fn an_account_that_was_posted_is_not_suspected_again() {
 #[test]
 fn a_full_queue_gives_back_and_one_account_fills_only_half_of_it() {
     let mut lanes = Lanes::<()>::default();
-    let half = u128::try_from(MAX_QUEUED_PER_ACCOUNT).unwrap();
+    let half = u128::try_from(MAX_QUEUED / PART_OF_THE_QUEUE).unwrap();
     for number in 0..half {
         lanes.push(event(1, number, moment())).unwrap();
     }
@@ -174,6 +174,37 @@ fn a_full_queue_gives_back_and_one_account_fills_only_half_of_it() {
     }
     assert!(lanes.push(event(3, 3 * half, moment())).is_err());
     assert_eq!(lanes.len(), MAX_QUEUED);
+}
+
+#[test]
+fn no_more_waits_than_can_be_written_in_time() {
+    let mut lanes = Lanes::<()>::default();
+    let mut room_after = |events, took| {
+        lanes.posted(events, took);
+        lanes.room
+    };
+    assert_eq!(room_after(MAX_BATCH, Duration::from_millis(200)), 5_000);
+    assert_eq!(room_after(MAX_BATCH, Duration::from_micros(1)), MAX_QUEUED);
+    assert_eq!(room_after(MAX_BATCH, Duration::ZERO), MAX_QUEUED);
+    assert_eq!(room_after(MAX_BATCH, Duration::from_mins(1)), MIN_QUEUED);
+    // It took all there was, however slowly.
+    assert_eq!(room_after(MAX_BATCH - 1, Duration::from_mins(1)), MAX_QUEUED);
+}
+
+#[test]
+fn where_less_may_wait_what_waits_already_stays_and_what_comes_is_refused() {
+    let mut lanes = Lanes::<()>::default();
+    let half = u128::try_from(MIN_QUEUED / PART_OF_THE_QUEUE).unwrap();
+    for number in 0..half {
+        lanes.push(event(1, number, moment())).unwrap();
+    }
+    lanes.posted(MAX_BATCH, Duration::from_mins(1));
+    assert!(lanes.push(event(1, half, moment())).is_err());
+    for number in 0..half {
+        lanes.push(event(2, half + number, moment())).unwrap();
+    }
+    assert!(lanes.push(event(3, 3 * half, moment())).is_err());
+    assert_eq!(lanes.len(), MIN_QUEUED);
 }
 
 #[test]

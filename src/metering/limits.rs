@@ -7,13 +7,17 @@ use std::time::Duration;
 pub const WRITERS: usize = 2;
 /// Events in one transaction. Beyond a thousand a batch gains little and its locks last longer.
 pub const MAX_BATCH: usize = 1_000;
-/// Events waiting in one shard: a few hundred milliseconds of full speed. What waits longer would
-/// time out before it is written.
+/// Events waiting in one shard: a few hundred milliseconds of full speed.
 pub const MAX_QUEUED: usize = 20_000;
-/// Of these, what one account may take up, so that the flood of one leaves room for the others.
-pub const MAX_QUEUED_PER_ACCOUNT: usize = 10_000;
-/// When a caller that met a full queue should come back: the queue is half empty by then.
-pub const QUEUE_RETRY_AFTER: Duration = Duration::from_millis(250);
+/// How long an event may have to wait in the queue at the speed of the last batch. What waits longer
+/// is written when its caller has given up and sends it again, which is work for nothing.
+pub const QUEUE_WAIT: Duration = Duration::from_secs(1);
+/// Whatever the speed, so many events may wait: one batch that is being written and one after it.
+pub const MIN_QUEUED: usize = 2 * MAX_BATCH;
+/// One account may take up one part of so many, so that the flood of one leaves room for the others.
+pub const PART_OF_THE_QUEUE: usize = 2;
+/// When a caller that met a full queue should come back: what waits is written by then.
+pub const QUEUE_RETRY_AFTER: Duration = QUEUE_WAIT;
 /// How long a call waits for its commit before it is told that nothing is certain yet.
 pub const ANSWER_WAIT: Duration = Duration::from_secs(5);
 

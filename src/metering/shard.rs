@@ -1,8 +1,11 @@
 //! Where the calls of a server meet one of its writers: lanes behind a lock, and a bell.
 
-use std::sync::{
-    Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use prometheus_client::metrics::gauge::Gauge;
@@ -105,13 +108,20 @@ impl Shard {
 
     fn returned(&self, mut events: Vec<Call>) -> Vec<Call> {
         self.depth.inc_by(many(&events));
-        events.iter_mut().for_each(|pending| pending.answer_to.waits_since = None);
+        for pending in &mut events {
+            pending.answer_to.waits_since = None;
+        }
         events
     }
 
     /// These accounts were posted.
     pub(super) fn rested(&self, accounts: impl Iterator<Item = AccountId>) {
         self.lanes().rested(accounts);
+    }
+
+    /// A batch of so many events took so long.
+    pub(super) fn posted(&self, events: usize, took: Duration) {
+        self.lanes().posted(events, took);
     }
 
     /// Says whether the database is away.

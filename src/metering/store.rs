@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     accounts::budgets::period::BudgetPeriod,
+    database::store::find_by_index,
     ids::{AccountId, AuthorizationId, InstanceId, KeyId, ModelId, PriceVersionId},
     money::{Amount, Currency},
 };
@@ -377,6 +378,19 @@ pub(super) async fn stored<'c>(
         wanted.map(|(account, event)| (account.0, event.0)).unzip();
     let rows = sqlx::query(STORED).bind(accounts).bind(events).fetch_all(executor).await?;
     rows.iter().map(stored_event).collect()
+}
+
+/// The same of a whole batch. Of a month that has just begun the statistics may still say that it is
+/// empty, and reading all of it for each batch that has a duplicate would hold up all others.
+pub(super) async fn stored_of_batch(
+    connection: &mut PgConnection,
+    wanted: impl Iterator<Item = (AccountId, AuthorizationId)>,
+) -> Result<Vec<StoredEvent>, sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    find_by_index(&mut transaction).await?;
+    let found = stored(&mut *transaction, wanted).await?;
+    transaction.commit().await?;
+    Ok(found)
 }
 
 fn stored_event(row: &PgRow) -> Result<StoredEvent, sqlx::Error> {

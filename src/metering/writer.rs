@@ -171,7 +171,9 @@ impl Writer {
         self.link.pause = Duration::ZERO;
         #[expect(clippy::cast_precision_loss, reason = "a batch has at most a thousand events")]
         self.metrics.batch_size.observe(part.len() as f64);
-        self.metrics.batch_seconds.observe(begun.elapsed().as_secs_f64());
+        let took = begun.elapsed();
+        self.metrics.batch_seconds.observe(took.as_secs_f64());
+        self.shard.posted(part.len(), took);
         Ok(posted)
     }
 
@@ -273,7 +275,8 @@ impl Writer {
             return self.shard.put_back(repeated);
         };
         let places = repeated.iter().map(Pending::place);
-        let found = match timeout(CONNECTION_PATIENCE, store::stored(connection, places)).await {
+        let reading = store::stored_of_batch(connection, places);
+        let found = match timeout(CONNECTION_PATIENCE, reading).await {
             Ok(Ok(found)) => found,
             Ok(Err(error)) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "replays not read");

@@ -30,6 +30,7 @@ mod overload;
 mod population;
 mod results;
 mod stage;
+mod store;
 
 use std::{
     path::{Path, PathBuf},
