@@ -16,7 +16,6 @@ use super::{
     answers::ReturnAddress,
     error::MeteringError,
     lanes::{Batch, Lanes, Pending},
-    limits::MAX_BATCH,
 };
 use crate::ids::AccountId;
 
@@ -69,7 +68,7 @@ impl Shard {
         loop {
             let due = {
                 let mut lanes = self.lanes();
-                if let Some(batch) = lanes.take(MAX_BATCH, Instant::now()) {
+                if let Some(batch) = lanes.next_batch(Instant::now()) {
                     self.depth.dec_by(many(&batch.events));
                     return Some(batch);
                 }

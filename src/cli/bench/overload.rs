@@ -84,7 +84,7 @@ struct Tally {
     given_up: u64,
     /// What of the machine's cores this side took meanwhile, in percent of one.
     client_cores: u64,
-    /// From when a request was due to when its usage was durable, of those served.
+    /// From the attempt that was granted to when its usage was durable, of those served.
     times: Histogram<u64>,
 }
 
@@ -255,8 +255,11 @@ async fn request(
     tally: &Shared,
 ) -> Result<(), CliError> {
     lock(tally).offered += 1;
-    let mut token = None;
+    let (mut token, mut granted_at) = (None, due);
     for attempt in 0_u64.. {
+        if token.is_none() && attempt > 0 {
+            granted_at = Instant::now();
+        }
         let outcome = match &token {
             None => tokio::time::timeout(ATTEMPT, gateway.try_authorize(number)).await,
             Some(token) => {
@@ -272,7 +275,7 @@ async fn request(
             Ok(Ok(None)) => {
                 let mut tally = lock(tally);
                 tally.served += 1;
-                note(&mut tally.times, due.elapsed());
+                note(&mut tally.times, granted_at.elapsed());
                 return Ok(());
             }
             Ok(Err(status)) if may_pass(&status) => {
