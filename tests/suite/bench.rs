@@ -50,7 +50,7 @@ async fn a_history_is_compared_with_an_empty_database_and_drawn() {
 async fn more_than_can_be_served_is_refused_and_the_others_are_served() {
     let result = bench(&["--overload", "1"]).await;
     let phases = result["overload"].as_array().unwrap();
-    assert_eq!(phases.len(), 4);
+    assert_eq!(phases.len(), 6);
     for phase in phases {
         assert!(phase["served_per_second"].as_u64().unwrap() > 0, "{phase}");
     }

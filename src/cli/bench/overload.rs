@@ -33,9 +33,11 @@ use crate::cli::{
 const TIMES: u64 = 3;
 /// The others ask for this part of it while one floods.
 const OTHERS: u64 = 4;
-/// How long one attempt may take, and one request with all its attempts until it is granted.
+/// How long one attempt to authorize may take, and one request with all its attempts until it is granted.
 const ATTEMPT: Duration = Duration::from_secs(2);
 const REQUEST: Duration = Duration::from_secs(5);
+/// How long one attempt to record may take: longer than a server lets usage wait for its commit.
+const RECORD: Duration = Duration::from_secs(6);
 /// When to ask again, unless it was said.
 const RETRY: Duration = Duration::from_millis(500);
 /// Calls on their way when it is measured what can be served.
@@ -264,7 +266,7 @@ async fn request(
             None => tokio::time::timeout(ATTEMPT, gateway.try_authorize(number)).await,
             Some(token) => {
                 let recording = gateway.try_record(number, String::clone(token));
-                tokio::time::timeout(ATTEMPT, recording).await.map(|answer| answer.map(|()| None))
+                tokio::time::timeout(RECORD, recording).await.map(|answer| answer.map(|()| None))
             }
         };
         let wait = match outcome {
