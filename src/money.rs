@@ -272,4 +272,20 @@ mod tests {
             assert!(text.parse::<Currency>().is_err(), "{text:?} was taken");
         }
     }
+
+    #[test]
+    fn the_largest_amount_and_the_longest_text_are_at_their_bounds() {
+        assert_eq!(Amount::largest().to_string(), "9999999999999999");
+        let long = |digits: usize| format!("{}7", "0".repeat(digits - 1)).parse::<Amount>();
+        assert_eq!(long(40).unwrap().to_string(), "7");
+        assert!(matches!(long(41), Err(MoneyError::NotADecimal(_))));
+    }
+
+    #[test]
+    fn an_amount_is_read_from_json_as_it_was_written_and_never_from_a_number() {
+        let amount: Amount = "1.50".parse().unwrap();
+        let json = serde_json::to_string(&amount).unwrap();
+        assert_eq!(serde_json::from_str::<Amount>(&json).unwrap(), amount);
+        assert!(serde_json::from_str::<Amount>("1.5").is_err());
+    }
 }

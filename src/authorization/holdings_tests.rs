@@ -72,6 +72,33 @@ fn only_what_is_free_can_be_reserved() {
 }
 
 #[test]
+fn what_is_reserved_is_counted_and_found_until_it_is_settled() {
+    let mut pool = leased(10);
+    let ids = [60, 61].map(|until| {
+        let id = AuthorizationId::generate();
+        pool.reserve(id, reservation(2, until), at(0));
+        id
+    });
+    assert_eq!(pool.count(), 2);
+    assert_eq!(pool.reservation(ids[1]).unwrap().covered_until, at(61));
+    pool.settle(ids[1], amount(1));
+    assert_eq!(pool.count(), 1);
+    assert!(pool.reservation(ids[1]).is_none() && pool.reservation(ids[0]).is_some());
+}
+
+#[test]
+fn memory_is_given_back_once_nothing_is_held() {
+    let mut pool = leased(10);
+    let id = AuthorizationId::generate();
+    pool.reserve(id, reservation(2, 60), at(0));
+    pool.shrink();
+    assert_eq!(pool.count(), 1);
+    pool.settle(id, amount(1));
+    pool.shrink();
+    assert_eq!(pool.reservations.capacity(), 0);
+}
+
+#[test]
 fn settling_frees_what_the_charge_left_and_only_once() {
     let mut pool = leased(10);
     let id = AuthorizationId::generate();

@@ -320,4 +320,63 @@ mod tests {
         let later = want(&mut pool, at + Duration::from_secs(1));
         assert!(later.is_positive() && later < amount("1"), "{later}");
     }
+
+    fn leased(units: &str) -> Pool {
+        let mut pool = Pool::default();
+        let renewal = pool.begin_renewal(1, Duration::ZERO, false);
+        pool.end_renewal(&renewal, Amount::ZERO, amount(units));
+        pool
+    }
+
+    #[test]
+    fn a_lost_lease_leaves_what_is_reserved_and_nothing_to_reserve() {
+        let mut pool = leased("10");
+        assert!(pool.hold(amount("4")));
+        pool.lose_lease();
+        assert_eq!((pool.leased(), pool.free()), (amount("4"), Amount::ZERO));
+    }
+
+    #[test]
+    #[should_panic(expected = "> leased")]
+    fn a_lease_below_what_is_promised_stops_the_server() {
+        let mut pool = leased("10");
+        let renewal = pool.begin_renewal(2, Duration::ZERO, false);
+        pool.end_renewal(&renewal, amount("9"), Amount::ZERO);
+    }
+
+    #[test]
+    fn a_pool_runs_dry_when_less_than_half_of_what_is_coming_is_free() {
+        let (mut pool, at) = (leased("16"), Duration::from_hours(1));
+        // 32 requests like the largest are expected.
+        pool.count_spending(amount("1"), at);
+        assert!(!pool.runs_dry(at));
+        assert!(pool.hold(amount("0.01")));
+        assert!(pool.runs_dry(at));
+    }
+
+    #[test]
+    fn spending_is_forgotten_evenly_over_the_window() {
+        let (mut pool, at) = (Pool::default(), Duration::from_hours(1));
+        pool.count_spending(amount("100"), at);
+        want(&mut pool, at);
+        // Half of it is left after half of ten seconds: 50, of which four tenths in four seconds.
+        assert_eq!(want(&mut pool, at + Duration::from_secs(5)), amount("20"));
+        assert_eq!(want(&mut pool, at + Duration::from_secs(10)), Amount::ZERO);
+    }
+
+    #[test]
+    fn a_lapse_is_told_until_a_renewal_that_knew_of_it_has_shrunk_the_lease() {
+        let cover = |second| DateTime::from_timestamp(second, 0);
+        let mut pool = leased("10");
+        assert!(pool.hold(amount("2")));
+        pool.lapse(amount("1"), cover(60).unwrap());
+        let known = pool.begin_renewal(2, Duration::ZERO, false);
+        assert_eq!(known.not_before, cover(60));
+        pool.lapse(amount("1"), cover(90).unwrap());
+        pool.end_renewal(&known, known.kept, Amount::ZERO);
+        let second = pool.begin_renewal(3, Duration::ZERO, false);
+        assert_eq!(second.not_before, cover(90));
+        pool.end_renewal(&second, second.kept, Amount::ZERO);
+        assert_eq!(pool.begin_renewal(4, Duration::ZERO, false).not_before, None);
+    }
 }

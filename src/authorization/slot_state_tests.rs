@@ -129,6 +129,8 @@ fn who_is_recalled_gives_back_what_is_free_and_leases_nothing_ahead_for_a_while(
     state.end(&asked[0], answer(&asked[0], "0", "10", false), NOW);
     state.ended();
     assert!(!state.spent(&pools, amount("1"), NOW), "no renewal ahead of need");
+    assert!(state.begin(AccountId::generate(), NOW, || 3).is_empty());
+    state.ended();
     assert!(state.spent(&pools, amount("1"), NOW + limits::FRUGAL));
 }
 
@@ -146,7 +148,9 @@ fn a_slot_is_retired_when_it_has_nothing_and_was_long_unused() {
     assert!(!state.retire(idle), "the renewal has not ended");
     state.ended();
     assert!(!state.retire(NOW + Duration::from_secs(1)), "it may be used again soon");
+    assert!(!state.is_retired());
     assert!(state.retire(idle));
+    assert!(state.is_retired());
 }
 
 #[test]
@@ -164,6 +168,17 @@ fn what_a_lost_answer_may_have_granted_is_given_back() {
     state.end(&asked[0], answer(&asked[0], "0", "10", false), idle);
     state.ended();
     assert!(state.retire(idle));
+}
+
+#[test]
+fn what_a_lost_answer_may_have_brought_is_asked_in_the_next_round() {
+    let (mut state, pools) = (SlotState::<()>::default(), [PoolKey::Funds]);
+    state.touch(&pools, NOW);
+    state.wait_for(&pools, amount("5"), amount("5"));
+    renew(&mut state, NOW, "5", "5", false);
+    assert!(state.begin(AccountId::generate(), NOW, || 2).is_empty());
+    state.lost();
+    assert_eq!(state.begin(AccountId::generate(), NOW, || 3).len(), 1);
 }
 
 /// Forgotten, nobody would ever give back what the database granted in the answer that was lost.
@@ -213,4 +228,143 @@ fn a_round_out_of_turn_leaves_a_slot_in_the_queue_once() {
     assert!(!state.queue(), "it is in the queue still, and would be twice in one batch");
     state.taken();
     assert!(state.queue());
+}
+
+#[test]
+fn a_soft_budget_is_passed_once_more_is_used_than_its_limit() {
+    let (mut state, budget) = (SlotState::<()>::default(), daily());
+    let period = budget.at(at("2026-11-24T12:00:00Z"));
+    let pools = [PoolKey::Budget(period), PoolKey::Funds];
+    for hard in [false, true] {
+        state.wait_for(&pools[..1], amount("99"), amount("99"));
+        let asked = state.begin(AccountId::generate(), NOW, || 1);
+        let view = PoolView::Budget(BudgetView {
+            period,
+            hard,
+            limit: Decimal::TEN,
+            spent: Decimal::from(8),
+            leased: state.holdings.pool_mut(pools[0]).leased().decimal() + Decimal::from(3),
+            available: Decimal::ZERO,
+        });
+        state.end(&asked[0], RenewedLease { view, ..answer(&asked[0], "3", "0", false) }, NOW);
+        state.ended();
+        if hard {
+            assert_eq!(state.passed(&pools), [], "it refuses, and so needs no warning");
+            continue;
+        }
+        // Another server holds nothing: 8 are spent, and 3 are free here.
+        assert!(state.holdings.pool_mut(pools[0]).hold(amount("2")));
+        assert_eq!(state.passed(&pools), [], "just its limit");
+        assert!(state.holdings.pool_mut(pools[0]).hold(amount("1")));
+        assert_eq!(state.passed(&pools), [(period, Decimal::TEN, Decimal::from(11))]);
+    }
+}
+
+#[test]
+fn who_waits_learns_when_a_round_has_ended_and_whether_it_was_answered() {
+    let mut state = SlotState::<()>::default();
+    for (round, is_lost) in [(1, false), (2, true), (3, false)] {
+        assert_eq!((state.next_round(), state.answered(round)), (round, None));
+        state.begin(AccountId::generate(), NOW, || 1);
+        assert_eq!(state.answered(round), None);
+        if is_lost {
+            state.lost();
+        } else {
+            state.ended();
+        }
+        assert_eq!(state.answered(round), Some(!is_lost));
+    }
+}
+
+#[test]
+fn a_request_makes_do_with_less_only_when_no_more_will_come() {
+    assert!(!Shortage::Unknown.allows_less(false));
+    assert!(Shortage::Unknown.allows_less(true));
+    assert!(!Shortage::Recalling.allows_less(true));
+    assert!(Shortage::Final(PoolView::default()).allows_less(false));
+}
+
+#[test]
+fn a_shortage_is_remembered_for_a_moment_and_not_beyond_a_change() {
+    let pools = [PoolKey::Funds];
+    let short = || {
+        let mut state = SlotState::<()>::default();
+        state.wait_for(&pools, amount("9"), amount("9"));
+        renew(&mut state, NOW, "0", "5", false);
+        state
+    };
+    let is_final = |state: &SlotState<()>, need: &str, at: Duration| {
+        matches!(state.shortage(&pools, amount(need), at), Shortage::Final(_))
+    };
+    let mut state = short();
+    assert!(is_final(&state, "5.01", NOW));
+    assert!(!is_final(&state, "5", NOW), "as much is there");
+    assert!(!is_final(&state, "6", NOW + limits::SHORTAGE_MEMORY));
+    state.settled(&pools);
+    assert!(!is_final(&state, "6", NOW));
+    let mut state = short();
+    state.forget_shortages();
+    assert!(!is_final(&state, "6", NOW));
+}
+
+#[test]
+fn nothing_is_renewed_while_all_is_well() {
+    let (mut state, pools) = (SlotState::<()>::default(), [PoolKey::Funds]);
+    state.touch(&pools, NOW);
+    state.wait_for(&pools, amount("5"), amount("5"));
+    renew(&mut state, NOW, "5", "5", false);
+    state.wait_for(&pools, amount("5"), amount("5"));
+    assert!(state.begin(AccountId::generate(), NOW, || 2).is_empty(), "as much is free");
+}
+
+#[test]
+fn what_was_settled_is_told_when_the_pool_is_quiet_or_it_is_more_than_half() {
+    for (settled, at_once) in [("4", false), ("5", false), ("6", true)] {
+        let (mut state, pools) = (SlotState::<()>::default(), [PoolKey::Funds]);
+        state.wait_for(&pools, amount("10"), amount("10"));
+        renew(&mut state, NOW, "10", "0", false);
+        let pool = state.holdings.pool_mut(PoolKey::Funds);
+        assert!(pool.hold(amount(settled)));
+        pool.settle(amount(settled), amount(settled));
+        state.touch(&pools, NOW);
+        assert_eq!(state.needs_upkeep(NOW), at_once, "{settled} of 10");
+        assert!(state.needs_upkeep(NOW + limits::QUIET_POOL), "{settled} of 10");
+    }
+}
+
+#[test]
+fn a_round_that_could_not_begin_is_asked_for_again() {
+    let (mut state, pools) = (SlotState::<()>::default(), [PoolKey::Funds]);
+    state.touch(&pools, NOW);
+    state.wait_for(&pools, amount("5"), amount("5"));
+    renew(&mut state, NOW, "5", "5", false);
+    state.wait_for(&pools, amount("8"), amount("6"));
+    let needed = |asked: &[PoolRenewal]| (asked[0].renewal.need, asked[0].renewal.floor);
+    let first = state.begin(AccountId::generate(), NOW, || 2);
+    state.restore(&first);
+    let again = state.begin(AccountId::generate(), NOW, || 3);
+    assert_eq!(needed(&again), (amount("3"), amount("1")));
+    assert_eq!(needed(&again), needed(&first));
+    assert!(!again[0].renewal.give_back);
+    // Nor is it forgotten that something is to be given back: it is not leased ahead at once.
+    state.spent(&pools, amount("1"), NOW);
+    state.recalled(NOW);
+    let third = state.begin(AccountId::generate(), NOW, || 4);
+    assert!(third[0].renewal.give_back);
+    state.restore(&third);
+    let later = NOW + limits::FRUGAL;
+    let want =
+        |state: &mut SlotState<()>| state.begin(AccountId::generate(), later, || 5)[0].renewal.want;
+    assert!(want(&mut state).is_zero());
+    assert!(want(&mut state).is_positive());
+}
+
+/// The round before it may have brought more than is known here.
+#[test]
+fn a_round_that_could_not_begin_leaves_the_last_answer_in_doubt() {
+    let (mut state, pools) = (SlotState::<()>::default(), [PoolKey::Funds]);
+    state.touch(&pools, NOW);
+    let none = state.begin(AccountId::generate(), NOW, || 1);
+    state.restore(&none);
+    assert!(!state.retire(NOW + limits::IDLE_LEASE));
 }

@@ -383,3 +383,6 @@ proptest! {
         prop_assert!((asked - exact).abs() <= rounded, "{asked} {exact}");
     }
 }
+
+#[path = "assembly_document_tests.rs"]
+mod document;

@@ -212,4 +212,11 @@ mod tests {
             prop_assert!(paid.minus_to_zero(gross) <= Amount::HUNDREDTH);
         }
     }
+
+    #[test]
+    fn the_rate_is_told_as_the_contract_has_it() {
+        let contract =
+            Contract { tax_rate_percent: "19.0".parse().unwrap(), ..Contract::default() };
+        assert_eq!(Taxation::of(&contract, None).rate_percent(), Decimal::from(19));
+    }
 }

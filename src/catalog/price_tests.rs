@@ -118,6 +118,7 @@ fn a_discount_is_a_percentage() {
     let full = full.unwrap();
     assert_eq!(full.discounted(Decimal::ZERO).as_ref(), Ok(&full));
     assert!(full.discounted(Decimal::ONE_HUNDRED).unwrap().is_free());
+    assert!(full.discounted("1.0001".parse().unwrap()).is_ok());
     for text in ["-1", "100.01", "1.00001"] {
         let percent = text.parse().unwrap();
         assert_eq!(full.discounted(percent), Err(PriceError::Discount(percent)));

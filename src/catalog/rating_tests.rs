@@ -165,6 +165,23 @@ fn a_cheaper_higher_tier_does_not_lower_the_ceiling() {
 }
 
 #[test]
+fn a_dear_tier_is_reserved_for_only_where_the_prompt_can_reach_it() {
+    let price = simple("1", "1", vec![tier(100, "4", "4")]);
+    let most = |input, output| ceiling(&price, input, output, Decimal::ZERO).unwrap();
+    assert_eq!(most(100, 0), money("0.0001"));
+    assert_eq!(most(101, 0), money("0.000404"));
+    assert_eq!(most(0, 100), money("0.0001"), "an empty prompt has an answer all the same");
+}
+
+#[test]
+fn funds_that_do_not_cover_a_cached_response_buy_nothing() {
+    let price = changed(simple("0", "0", vec![]), |parts| parts.cached_response = money("0.02"));
+    let most = |funds: &str| affordable_output(&price, 1, Decimal::ZERO, money(funds)).unwrap();
+    assert_eq!(most("0.019"), None);
+    assert_eq!(most("0.02"), Some(MAX_TOKENS_PER_CLASS));
+}
+
+#[test]
 fn output_is_cut_to_what_the_funds_cover() {
     let price = changed(simple("1", "2", vec![]), |parts| parts.request = money("0.5"));
     let most = |funds: &str| affordable_output(&price, 1000, Decimal::ZERO, money(funds)).unwrap();

@@ -345,6 +345,14 @@ mod tests {
     }
 
     #[test]
+    fn a_kind_of_line_reads_back_as_it_is_written() {
+        for kind in Line::ALL.map(Line::kind) {
+            assert_eq!(kind.name().parse(), Ok(kind));
+        }
+        assert!("equity".parse::<LineKind>().is_err());
+    }
+
+    #[test]
     fn what_is_not_in_the_chart_is_refused() {
         for text in [
             "",

@@ -275,3 +275,16 @@ proptest! {
         prop_assert_eq!(sum, posting);
     }
 }
+
+#[test]
+fn what_a_month_cost_and_what_a_closing_account_leaves_have_lines_of_their_own() {
+    assert_eq!(written(&Posting::provider_cost(amount("3"))).len(), 1);
+    let closing = Posting::account_closing(amount("0.001"));
+    assert_eq!(closing.transfers()[0].debit.line(), Line::Credits);
+    assert_eq!(closing.transfers()[0].credit.line(), Line::Rounding);
+    let allocation = Posting::allocation(amount("5"));
+    assert_eq!(allocation.transfers()[0].debit.line(), Line::Unapplied);
+    assert_eq!(allocation.transfers()[0].credit.line(), Line::Receivable);
+    assert!(!allocation.is_empty());
+    assert!(Posting::allocation(Amount::ZERO).is_empty());
+}

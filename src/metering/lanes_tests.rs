@@ -235,3 +235,13 @@ fn what_is_put_back_comes_first_and_in_order() {
     let again = lanes.take(3, Instant::now()).unwrap();
     assert_eq!(places(&again), [(1, 1), (1, 2), (1, 3)]);
 }
+
+#[test]
+fn lanes_are_empty_until_an_event_waits_and_when_it_is_taken() {
+    let mut lanes = Lanes::<()>::default();
+    assert!(lanes.is_empty());
+    lanes.put_back(vec![event(1, 1, moment()), event(1, 2, moment())]);
+    assert_eq!((lanes.is_empty(), lanes.len()), (false, 2));
+    lanes.take(10, Instant::now()).unwrap();
+    assert!(lanes.is_empty());
+}

@@ -148,4 +148,13 @@ mod tests {
             assert_eq!(text.parse::<BudgetPeriod>(), Err(NotABudgetPeriod), "{text}");
         }
     }
+
+    #[test]
+    fn every_period_of_the_database_is_read_back() {
+        assert_eq!(Period::ALL.map(Period::as_str), ["day", "week", "month", "total"]);
+        for period in Period::ALL {
+            assert_eq!(Period::from_stored(period.as_str()), Some(period));
+        }
+        assert_eq!(Period::from_stored("year"), None);
+    }
 }

@@ -178,6 +178,16 @@ mod tests {
     }
 
     #[test]
+    fn a_payment_goes_to_the_last_cent() {
+        let standings = [standing("A", "100", "100")];
+        for wanted in [None, Some("60")] {
+            let shares = [share("A", wanted, "0")];
+            let (planned, left) = plan(amount("60"), &shares, &standings, RULES).unwrap();
+            assert_eq!((planned[0].amount, left), (amount("60"), Amount::ZERO));
+        }
+    }
+
+    #[test]
     fn what_cannot_be_is_refused() {
         let standings = [standing("A", "100", "100"), standing("B", "50", "0")];
         assert_eq!(reason("9", &[share("C", None, "0")], &standings), "DOCUMENT_NOT_FOUND");

@@ -245,4 +245,38 @@ mod tests {
             "8204735f4207ae0425deceb659c252863c7a7b5eb04ac055a87def223a9ef24d"
         );
     }
+
+    #[test]
+    fn entries_of_every_table_come_back() {
+        for kind in [Kind::Event, Kind::Details, Kind::Transfer, Kind::Document] {
+            let entries = [Entry { row: RowKey::of_id(kind, Uuid::nil()), digest: [3; 32] }];
+            assert_eq!(decode(&encode(&entries)).unwrap(), entries);
+        }
+    }
+
+    #[test]
+    fn whatever_changes_in_a_block_changes_its_hash() {
+        let block = Block {
+            account: AccountId(Uuid::from_u128(1)),
+            number: 1,
+            recorded_until: DateTime::UNIX_EPOCH,
+            entries_total: 1,
+            previous: &[0; 32],
+            entries: &[1; ENTRY_BYTES],
+        };
+        let later = DateTime::from_timestamp(1, 0).unwrap();
+        let hashes = [
+            block,
+            Block { account: AccountId(Uuid::from_u128(2)), ..block },
+            Block { number: 2, ..block },
+            Block { recorded_until: later, ..block },
+            Block { entries_total: 2, ..block },
+            Block { previous: &[9; 32], ..block },
+            Block { entries: &[2; ENTRY_BYTES], ..block },
+        ]
+        .map(|block| block.hash());
+        for (at, hash) in hashes.iter().enumerate() {
+            assert!(!hashes[at + 1..].contains(hash), "{at}");
+        }
+    }
 }
