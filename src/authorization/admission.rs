@@ -57,10 +57,11 @@ pub(super) struct Share {
 
 impl Share {
     /// Whether one more request fits into the allowance.
-    fn take(&mut self, allowance: Rate, now: Duration) -> bool {
+    fn take(&mut self, allowance: Rate, now: impl FnOnce() -> Duration) -> bool {
         if allowance == UNBOUNDED {
             return true;
         }
+        let now = now();
         let due = self.due.max(now);
         if due > now + limits::ADMISSION_BURST {
             return false;
@@ -110,7 +111,7 @@ impl Admission {
             return Err(AuthorizationError::TooManyOutstanding);
         }
         let mut share = share.lock().unwrap_or_else(PoisonError::into_inner);
-        if !share.take(self.allowance.load(Ordering::Relaxed), clock::since_boot()) {
+        if !share.take(self.allowance.load(Ordering::Relaxed), clock::since_boot) {
             return Err(AuthorizationError::Busy);
         }
         let let_in = share.count(self.step.load(Ordering::Relaxed));
@@ -189,15 +190,9 @@ impl Control {
         // Batches may take longer than a step: what the last one showed holds for one more. Not for
         // longer: a database that stands still is the heartbeat's business, and most often it is back
         // before anybody has to be refused.
-        let stood = std::mem::take(&mut self.usage_waits);
-        let usage_waits = match waits.usage {
-            Some(wait) => {
-                self.usage_waits = wait > limits::USAGE_WAIT;
-                self.usage_waits
-            }
-            None => stood,
-        };
-        usage_waits || waits.thread > limits::THREAD_WAIT
+        let too_long = waits.usage.map(|wait| wait > limits::USAGE_WAIT);
+        let stood = std::mem::replace(&mut self.usage_waits, too_long.unwrap_or(false));
+        too_long.unwrap_or(stood) || waits.thread > limits::THREAD_WAIT
     }
 }
 

@@ -90,7 +90,7 @@ fn an_account_gets_its_allowance_and_bursts_within_bounds() {
     let (allowance, begun) = (a_second(10), Duration::from_secs(1_000));
     let let_in = |share: &mut Share, second: u64| {
         let attempts = (0..1_000).map(|step| begun + Duration::from_millis(1_000 * second + step));
-        attempts.filter(|now| share.take(allowance, *now)).count()
+        attempts.filter(|now| share.take(allowance, || *now)).count()
     };
     // What may be ahead comes on top once.
     assert_eq!(let_in(&mut share, 0), 13);
@@ -104,7 +104,7 @@ fn an_account_gets_its_allowance_and_bursts_within_bounds() {
 fn whoever_asks_for_less_than_the_allowance_is_never_refused() {
     let mut share = Share::default();
     for request in 0..1_000 {
-        assert!(share.take(a_second(10), Duration::from_millis(100 * request)));
+        assert!(share.take(a_second(10), || Duration::from_millis(100 * request)));
     }
 }
 
@@ -112,7 +112,7 @@ fn whoever_asks_for_less_than_the_allowance_is_never_refused() {
 fn without_an_allowance_everything_is_taken_on_and_counted_by_step() {
     let mut share = Share::default();
     for request in 1..=1_000 {
-        assert!(share.take(UNBOUNDED, Duration::ZERO));
+        assert!(share.take(UNBOUNDED, || Duration::ZERO));
         assert_eq!(share.count(7), request);
     }
     assert_eq!(share.count(8), 1);

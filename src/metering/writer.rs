@@ -348,9 +348,10 @@ impl Writer {
 
 /// How long these have waited for their first batch until now. `None` where each was put back.
 fn average_wait(events: &[Call]) -> Option<Duration> {
+    let now = std::time::Instant::now();
     let since = events.iter().filter_map(|pending| pending.answer_to.waits_since);
     let (count, sum) =
-        since.fold((0, Duration::ZERO), |(count, sum), since| (count + 1, sum + since.elapsed()));
+        since.fold((0, Duration::ZERO), |(count, sum), since| (count + 1, sum + (now - since)));
     sum.checked_div(count)
 }
 
