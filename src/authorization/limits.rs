@@ -113,6 +113,8 @@ pub const NORM_BATCH: usize = 1_000;
 /// Outstanding reservations of one account on one server: bounds memory against a gateway that
 /// never settles. A thousand times what a busy customer has in flight.
 pub const MAX_OUTSTANDING: usize = 20_000;
+/// The same of all accounts: some 2 KiB each, and at 5,000 requests a second those of 50 s.
+pub const MAX_OUTSTANDING_IN_ALL: usize = 250_000;
 
 /// Characters of a request id.
 pub const MAX_REQUEST_ID: usize = 128;
@@ -130,18 +132,16 @@ pub const REMOVAL_ROUNDS: u32 = 30;
 /// Leases of a dead server that are given back in one transaction: it holds the rows of their
 /// accounts for some ten milliseconds.
 pub const REMOVED_AT_A_TIME: i32 = 200;
-/// The same of all accounts: some 2 KiB each, and at 5,000 requests a second those of 50 s.
-pub const MAX_OUTSTANDING_IN_ALL: usize = 250_000;
 
 /// A call that waits so long for the thread that serves it says that the server has too much to do.
-pub const THREAD_WAIT: Duration = Duration::from_millis(150);
+pub const THREAD_WAIT: Duration = Duration::from_millis(400);
 /// So does usage that waits so long for a batch, on average over the batch.
-pub const USAGE_WAIT: Duration = Duration::from_millis(400);
+pub const USAGE_WAIT: Duration = Duration::from_millis(800);
 /// How often it is decided what each account may ask for. A request and its usage take less.
 pub const ADMISSION_STEP: Duration = Duration::from_millis(500);
-/// So many steps in a row are strained before anybody is refused: a pause of the disk, or a burst,
-/// passes by itself.
-pub const STRAINED_STEPS: u32 = 3;
+/// So many steps in a row are strained before anybody is refused: a pause of the disk, a burst or a
+/// machine that is busy with something else passes by itself, and a refusal is a customer's request.
+pub const STRAINED_STEPS: u32 = 6;
 /// The allowance is cut by one part of so many in a strained step,
 pub const ADMISSION_CUT: u64 = 3;
 /// and grows by one of so many in another: more slowly than it falls, and doubled within two seconds.

@@ -16,8 +16,8 @@ use tokio::time::Instant;
 use super::{
     event::NewEvent,
     limits::{
-        BATCH_TIME, MAX_BATCH, MAX_PAUSE, MAX_QUEUED, MIN_BATCH, MIN_PAUSE, MIN_QUEUED,
-        PART_OF_THE_QUEUE, PATIENT_EVERY, QUEUE_WAIT,
+        MAX_BATCH, MAX_PAUSE, MAX_QUEUED, MIN_PAUSE, MIN_QUEUED, PART_OF_THE_QUEUE, PATIENT_EVERY,
+        QUEUE_WAIT,
     },
 };
 use crate::ids::{AccountId, AuthorizationId};
@@ -65,8 +65,6 @@ pub struct Lanes<A> {
     queued: usize,
     /// How many may wait.
     room: usize,
-    /// How many a batch takes.
-    batch: usize,
 }
 
 impl<A> Lanes<A> {
@@ -102,20 +100,13 @@ impl<A> Lanes<A> {
         Ok(())
     }
 
-    /// A batch of so many events took so long to write. At that speed the next takes as many as can be
-    /// written in a moment, so that nobody waits long for the flood of another, and only what can be
-    /// written in time may wait. After a batch that took all there was, nobody waits for long.
+    /// A batch of so many events took so long to write. At the speed of a full one, only what can be
+    /// written in time may wait; after a batch that took all there was, nobody waits for long.
     pub fn posted(&mut self, events: usize, took: Duration) {
-        if events < self.batch {
-            (self.room, self.batch) = (MAX_QUEUED, MAX_BATCH);
-            return;
-        }
-        let within = |time: Duration| {
-            let written = (events as u128 * time.as_nanos()) / took.as_nanos().max(1);
-            usize::try_from(written).unwrap_or(usize::MAX)
-        };
-        self.room = within(QUEUE_WAIT).clamp(MIN_QUEUED, MAX_QUEUED);
-        self.batch = within(BATCH_TIME).clamp(MIN_BATCH, MAX_BATCH);
+        let in_time = (events as u128 * QUEUE_WAIT.as_nanos()) / took.as_nanos().max(1);
+        let in_time = usize::try_from(in_time).unwrap_or(MAX_QUEUED);
+        let is_full = events >= MAX_BATCH;
+        self.room = if is_full { in_time.clamp(MIN_QUEUED, MAX_QUEUED) } else { MAX_QUEUED };
     }
 
     /// Puts events of accounts that somebody else holds back to the front, to rest for a while that
@@ -155,12 +146,7 @@ impl<A> Lanes<A> {
         }
     }
 
-    /// The next batch; `None` when nothing can be posted now.
-    pub fn next_batch(&mut self, now: Instant) -> Option<Batch<A>> {
-        self.take(self.batch, now)
-    }
-
-    /// A batch of at most so many events.
+    /// The next batch of at most so many events; `None` when nothing can be posted now.
     pub fn take(&mut self, limit: usize, now: Instant) -> Option<Batch<A>> {
         let mut taken = Vec::new();
         let mut ids = HashSet::new();
@@ -221,7 +207,6 @@ impl<A> Default for Lanes<A> {
             resting: HashMap::new(),
             queued: 0,
             room: MAX_QUEUED,
-            batch: MAX_BATCH,
         }
     }
 }

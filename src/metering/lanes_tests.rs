@@ -177,35 +177,19 @@ fn a_full_queue_gives_back_and_one_account_fills_only_half_of_it() {
 }
 
 #[test]
-fn at_the_speed_of_a_full_batch_no_more_waits_and_no_more_is_taken_than_can_be_written_in_time() {
-    let after = |posted: &[(usize, Duration)]| {
-        let mut lanes = Lanes::<()>::default();
-        for (events, took) in posted {
-            lanes.posted(*events, *took);
-        }
-        (lanes.room, lanes.batch)
-    };
-    let (slow, most) = (Duration::from_millis(300), (MAX_QUEUED, MAX_BATCH));
-    assert_eq!(after(&[]), most);
-    assert_eq!(after(&[(MAX_BATCH, slow)]), (3_333, 500));
-    // The next full one is of 500, and as slow or quick again.
-    assert_eq!(after(&[(MAX_BATCH, slow), (500, slow)]), (MIN_QUEUED, 250));
-    assert_eq!(after(&[(MAX_BATCH, slow), (500, Duration::from_millis(5))]), most);
-    assert_eq!(after(&[(MAX_BATCH, Duration::ZERO)]), most);
-    assert_eq!(after(&[(MAX_BATCH, Duration::from_mins(1))]), (MIN_QUEUED, MIN_BATCH));
-    // One that took all there was says that nobody waits, however slow it was.
-    assert_eq!(after(&[(MAX_BATCH - 1, slow)]), most);
-    assert_eq!(after(&[(MAX_BATCH, slow), (499, slow)]), most);
-}
-
-#[test]
-fn a_batch_takes_as_many_as_can_be_written_in_a_moment() {
+fn at_the_speed_of_a_full_batch_no_more_waits_than_can_be_written_in_time() {
     let mut lanes = Lanes::<()>::default();
-    for number in 0..500 {
-        lanes.push(event(1, number, moment())).unwrap();
-    }
-    lanes.posted(MAX_BATCH, Duration::from_secs(1));
-    assert_eq!(lanes.next_batch(Instant::now()).unwrap().events.len(), 150);
+    let mut room_after = |events, took| {
+        lanes.posted(events, took);
+        lanes.room
+    };
+    let slow = Duration::from_millis(300);
+    assert_eq!(room_after(MAX_BATCH, slow), 3_333);
+    assert_eq!(room_after(MAX_BATCH, Duration::from_millis(5)), MAX_QUEUED);
+    assert_eq!(room_after(MAX_BATCH, Duration::ZERO), MAX_QUEUED);
+    assert_eq!(room_after(MAX_BATCH, Duration::from_mins(1)), MIN_QUEUED);
+    // One that took all there was says that nobody waits, however slow it was.
+    assert_eq!(room_after(MAX_BATCH - 1, slow), MAX_QUEUED);
 }
 
 #[test]

@@ -7,20 +7,15 @@ use std::time::Duration;
 pub const WRITERS: usize = 2;
 /// Events in one transaction. Beyond a thousand a batch gains little and its locks last longer.
 pub const MAX_BATCH: usize = 1_000;
-/// How long a batch may take at the speed of the last full one: whoever comes meanwhile waits for it.
-/// Where the database is well, a thousand events take less.
-pub const BATCH_TIME: Duration = Duration::from_millis(150);
-/// However slow it is, a batch takes so many: what each costs beside its events is shared.
-pub const MIN_BATCH: usize = 50;
 /// Events waiting in one shard: a few hundred milliseconds of full speed.
 pub const MAX_QUEUED: usize = 20_000;
 /// How long an event may have to wait in the queue at the speed of the last batch. What waits longer
 /// is written when its caller has given up and sends it again, which is work for nothing.
 pub const QUEUE_WAIT: Duration = Duration::from_secs(1);
-/// Whatever the speed, so many events may wait: of one account a whole `RecordUsageBatch`.
-pub const MIN_QUEUED: usize = PART_OF_THE_QUEUE * MAX_USAGES;
 /// One account may take up one part of so many, so that the flood of one leaves room for the others.
 pub const PART_OF_THE_QUEUE: usize = 2;
+/// Whatever the speed, so many events may wait: of one account a whole `RecordUsageBatch`.
+pub const MIN_QUEUED: usize = PART_OF_THE_QUEUE * MAX_USAGES;
 /// When a caller that met a full queue should come back: what waits is written by then.
 pub const QUEUE_RETRY_AFTER: Duration = QUEUE_WAIT;
 /// How long a call waits for its commit before it is told that nothing is certain yet.

@@ -16,6 +16,7 @@ use super::{
     answers::ReturnAddress,
     error::MeteringError,
     lanes::{Batch, Lanes, Pending},
+    limits::MAX_BATCH,
 };
 use crate::ids::AccountId;
 
@@ -68,7 +69,7 @@ impl Shard {
         loop {
             let due = {
                 let mut lanes = self.lanes();
-                if let Some(batch) = lanes.next_batch(Instant::now()) {
+                if let Some(batch) = lanes.take(MAX_BATCH, Instant::now()) {
                     self.depth.dec_by(many(&batch.events));
                     return Some(batch);
                 }
