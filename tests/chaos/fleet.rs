@@ -150,13 +150,9 @@ impl Seat {
         fs::rename(aside, &self.clock).unwrap();
     }
 
+    /// Serving, and the way to it is open.
     pub(crate) async fn wait_until_serving(&self) {
-        loop {
-            let process = self.process.lock().await;
-            if process.as_ref().is_some_and(|process| process.address().is_some()) {
-                return;
-            }
-            drop(process);
+        while !self.inlet.leads_somewhere() {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }

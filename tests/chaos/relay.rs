@@ -67,6 +67,10 @@ impl Link {
     pub(crate) fn lead_to(&self, target: Target) {
         *self.target.lock().unwrap() = target;
     }
+
+    pub(crate) fn leads_somewhere(&self) -> bool {
+        !matches!(*self.target.lock().unwrap(), Target::Nowhere)
+    }
 }
 
 async fn listen(
