@@ -1,9 +1,11 @@
 //! What a server still takes on when it is asked for more than it can do (load shedding).
 //!
 //! Two waits tell that it is: that of calls for the thread that serves them, and that of usage for a
-//! batch. While either goes on, each account is granted so many requests a second, the same for all,
-//! so that only those are refused who ask for more than that (max-min fairness). The allowance is cut
-//! as long as the waits last, grows when they are over, and is forgotten when nobody comes near it.
+//! batch; most clearly, that there is no room left for usage to wait. While it is, each account is
+//! granted so many requests a second, the same for all, so that only those are refused who ask for more
+//! than that (max-min fairness). This allowance follows how much usage is recorded: less is granted than
+//! that until what waits is done, then a little more and more, and it is forgotten when nobody comes
+//! near it.
 //!
 //! Only what is new is refused. Usage of what was granted, extensions and cancellations are work that
 //! has been promised, and what ends it makes room.
@@ -11,7 +13,7 @@
 use std::{
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -31,8 +33,13 @@ const MILLION: u64 = 1_000_000;
 pub struct Admission {
     /// The longest waits of this step, in microseconds.
     thread_wait: AtomicU64,
-    /// [`NOTHING`] where no batch was begun.
+    /// [`NO_WAIT`] where no batch was begun.
     usage_wait: AtomicU64,
+    /// There was no room for usage in this step.
+    usage_refused: AtomicBool,
+    /// Requests that were granted in this step, and those whose usage was recorded.
+    granted: AtomicU64,
+    recorded: AtomicU64,
     /// The number of this step.
     step: AtomicU32,
     /// The most requests of one account that were let in during this step.
@@ -44,7 +51,7 @@ pub struct Admission {
 
 /// No account can ask for nothing at all.
 const UNBOUNDED: Rate = 0;
-const NOTHING: u64 = 0;
+const NO_WAIT: u64 = 0;
 
 /// One account's part in what is taken on.
 #[derive(Debug, Default)]
@@ -86,17 +93,38 @@ impl Admission {
         self.thread_wait.fetch_max(microseconds(by), Ordering::Relaxed);
     }
 
-    /// The events of a batch have waited so long for it, on average.
+    /// What was granted has waited so long for the batch that records it, on average.
     pub fn usage_waited(&self, wait: Duration) {
-        self.usage_wait.fetch_max(microseconds(wait).max(NOTHING + 1), Ordering::Relaxed);
+        self.usage_wait.fetch_max(microseconds(wait).max(NO_WAIT + 1), Ordering::Relaxed);
     }
 
-    /// What was noted since it was last asked for.
-    fn waits(&self) -> Waits {
-        let usage = self.usage_wait.swap(NOTHING, Ordering::Relaxed);
-        Waits {
-            thread: Duration::from_micros(self.thread_wait.swap(0, Ordering::Relaxed)),
-            usage: (usage != NOTHING).then(|| Duration::from_micros(usage)),
+    /// Usage of what was granted found no room to wait in.
+    pub fn usage_refused(&self) {
+        self.usage_refused.store(true, Ordering::Relaxed);
+    }
+
+    /// Usage of what was granted is in the books.
+    pub fn usage_recorded(&self) {
+        self.recorded.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A request was granted.
+    pub(super) fn granted(&self) {
+        self.granted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Ends a step, and tells what was seen in it.
+    fn seen(&self) -> Seen {
+        self.step.fetch_add(1, Ordering::Relaxed);
+        let take = |count: &AtomicU64| count.swap(0, Ordering::Relaxed);
+        let usage = take(&self.usage_wait);
+        Seen {
+            thread: Duration::from_micros(take(&self.thread_wait)),
+            usage: (usage != NO_WAIT).then(|| Duration::from_micros(usage)),
+            no_room: self.usage_refused.swap(false, Ordering::Relaxed),
+            busiest: take(&self.busiest),
+            granted: take(&self.granted),
+            recorded: take(&self.recorded),
         }
     }
 
@@ -133,12 +161,11 @@ impl Admission {
                 () = stopping.cancelled() => return,
             }
             let is_shedding = control.allowance.is_some();
-            self.step.fetch_add(1, Ordering::Relaxed);
-            let (waits, busiest) = (self.waits(), self.busiest.swap(0, Ordering::Relaxed));
-            control.step(waits, busiest);
+            let seen = self.seen();
+            control.step(&seen);
             self.allowance.store(control.allowance.unwrap_or(UNBOUNDED), Ordering::Relaxed);
-            if control.strained > 0 {
-                tracing::debug!(?waits, busiest, allowance = control.allowance, "strained");
+            if control.allowance.is_some() || control.strain > 0 {
+                tracing::debug!(?seen, ?control, "strained");
             }
             metrics.shedding.set(control.allowance.is_some().into());
             match (is_shedding, control.allowance) {
@@ -150,58 +177,129 @@ impl Admission {
     }
 }
 
-/// The longest waits of a step.
-#[derive(Debug, Clone, Copy)]
-struct Waits {
+/// What was seen in a step.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Seen {
+    /// The longest waits.
     thread: Duration,
     /// None where no batch was begun: the last is long, or there is nothing to write.
     usage: Option<Duration>,
+    /// Usage was refused, since too much waited.
+    no_room: bool,
+    /// The most requests of one account that were let in.
+    busiest: u64,
+    granted: u64,
+    recorded: u64,
+}
+
+/// How hard pressed the server is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Pressure {
+    #[default]
+    Low,
+    High,
+    TooHigh,
+    /// What found no room waits at its caller's, on top of all that waits here.
+    NoRoom,
+}
+
+impl Pressure {
+    fn of(wait: Duration, tolerated: Duration) -> Self {
+        match wait {
+            _ if wait > tolerated => Self::TooHigh,
+            _ if wait > tolerated / limits::LOW_PRESSURE => Self::High,
+            _ => Self::Low,
+        }
+    }
+
+    const fn strain(self) -> u32 {
+        match self {
+            Self::Low | Self::High => 0,
+            Self::TooHigh => 1,
+            Self::NoRoom => limits::TOLERATED_STRAIN,
+        }
+    }
 }
 
 /// Decides, step by step, what each account may ask for.
 #[derive(Debug, Default)]
 struct Control {
     allowance: Option<Rate>,
-    /// Usage waited too long in the last step in which a batch was begun, if that was the last.
-    usage_waits: bool,
-    strained: u32,
+    /// What all accounts together are to be granted, while there is an allowance.
+    pace: Rate,
+    /// What is recorded, over the last few steps.
+    recorded: Rate,
+    /// Of usage in the last step, if a batch was begun in it.
+    usage: Pressure,
+    /// Of all steps since the last without any.
+    strain: u32,
+    /// Steps with low pressure in a row.
+    calm: u32,
 }
 
 impl Control {
-    /// `busiest`: the most requests of one account that were let in during the step.
-    fn step(&mut self, waits: Waits, busiest: u64) {
-        let is_strained = self.is_strained(waits);
-        self.strained = if is_strained { self.strained.saturating_add(1) } else { 0 };
-        let busiest = per_thousand_seconds(busiest);
-        self.allowance = match self.allowance {
-            None if self.strained < limits::STRAINED_STEPS => None,
-            None => Some(cut(busiest)),
-            // Who asks for less than allowed makes room only when less than that is allowed.
-            Some(allowance) if is_strained && busiest > 0 => Some(cut(allowance.min(busiest))),
-            Some(allowance) if is_strained => Some(cut(allowance)),
-            Some(allowance) => {
-                let raised = allowance + allowance / limits::ADMISSION_RISE + 1;
-                (raised < 2 * busiest.max(limits::LEAST_ALLOWANCE)).then_some(raised)
-            }
+    fn step(&mut self, seen: &Seen) {
+        let pressure = self.pressure(seen);
+        self.strain = match pressure.strain() {
+            0 => 0,
+            strain => self.strain.saturating_add(strain),
         };
+        self.calm = if pressure == Pressure::Low { self.calm.saturating_add(1) } else { 0 };
+        // Usage comes in batches, and a slow one takes several steps.
+        self.recorded -= self.recorded / limits::RECORDED_OVER;
+        self.recorded += per_thousand_seconds(seen.recorded) / limits::RECORDED_OVER;
+        if self.allowance.is_some() || self.strain >= limits::TOLERATED_STRAIN {
+            self.follow(pressure, seen);
+        }
     }
 
-    fn is_strained(&mut self, waits: Waits) -> bool {
+    /// Sets the pace, and the allowance that leads to it.
+    fn follow(&mut self, pressure: Pressure, seen: &Seen) {
+        let granted = per_thousand_seconds(seen.granted);
+        self.pace = match pressure {
+            Pressure::NoRoom => self.recorded / 2,
+            Pressure::TooHigh => self.recorded - self.recorded / 4,
+            // One batch that nobody waited for comes between two that are full.
+            _ if self.calm < limits::CALM_STEPS => raised(self.pace, limits::SLOW_RISE),
+            // Far more than is recorded comes later, and all at once, if requests take a while.
+            _ => raised(self.pace.max(granted), limits::FAST_RISE)
+                .min(self.recorded + self.recorded / 2)
+                .max(raised(self.pace.max(granted), limits::SLOW_RISE)),
+        };
+        let busiest = per_thousand_seconds(seen.busiest);
+        let before = match self.allowance {
+            // Who asks for less than allowed makes room only when less than that is allowed.
+            Some(allowance) if self.pace < granted && busiest > 0 => allowance.min(busiest),
+            Some(allowance) => allowance,
+            None => busiest,
+        };
+        // If all were as busy as the busiest, this would do at once; never is it too little for the pace.
+        let in_proportion = before.saturating_mul(self.pace) / granted.max(1);
+        let allowance = in_proportion
+            .clamp(before / limits::DEEPEST_CUT, raised(before, limits::FAST_RISE) + 1)
+            .max(limits::LEAST_ALLOWANCE);
+        let is_met = allowance < 2 * busiest.max(limits::LEAST_ALLOWANCE);
+        self.allowance = (is_met || pressure.strain() > 0).then_some(allowance);
+    }
+
+    fn pressure(&mut self, seen: &Seen) -> Pressure {
+        let usage = seen.usage.map(|wait| {
+            if seen.no_room { Pressure::NoRoom } else { Pressure::of(wait, limits::USAGE_WAIT) }
+        });
         // Batches may take longer than a step: what the last one showed holds for one more. Not for
         // longer: a database that stands still is the heartbeat's business, and most often it is back
         // before anybody has to be refused.
-        let too_long = waits.usage.map(|wait| wait > limits::USAGE_WAIT);
-        let stood = std::mem::replace(&mut self.usage_waits, too_long.unwrap_or(false));
-        too_long.unwrap_or(stood) || waits.thread > limits::THREAD_WAIT
+        let stood = std::mem::replace(&mut self.usage, usage.unwrap_or_default());
+        usage.unwrap_or(stood).max(Pressure::of(seen.thread, limits::THREAD_WAIT))
     }
+}
+
+fn raised(rate: Rate, part: u64) -> Rate {
+    rate + rate / part
 }
 
 fn microseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
-fn cut(rate: Rate) -> Rate {
-    (rate - rate / limits::ADMISSION_CUT).max(limits::LEAST_ALLOWANCE)
 }
 
 fn per_thousand_seconds(in_a_step: u64) -> Rate {

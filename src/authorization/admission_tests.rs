@@ -1,3 +1,5 @@
+use std::collections::VecDeque;
+
 use super::*;
 
 /// A thousand seconds' worth of so many requests a second.
@@ -10,26 +12,37 @@ fn in_a_step(rate: Rate) -> u64 {
     rate * u64::try_from(limits::ADMISSION_STEP.as_millis()).unwrap() / MILLION
 }
 
-const LATE: Waits = Waits { thread: limits::ADMISSION_STEP, usage: None };
-const IN_TIME: Waits = Waits { thread: Duration::ZERO, usage: Some(Duration::ZERO) };
+const NOTHING: Seen = Seen {
+    thread: Duration::ZERO,
+    usage: None,
+    no_room: false,
+    busiest: 0,
+    granted: 0,
+    recorded: 0,
+};
+const LATE: Seen = Seen { thread: limits::ADMISSION_STEP, ..NOTHING };
+const IN_TIME: Seen = Seen { usage: Some(Duration::ZERO), ..NOTHING };
 
-fn after(control: &mut Control, waits: Waits, busiest: u64) -> Option<Rate> {
-    control.step(waits, busiest);
+/// One account asks for so many requests a second, and so many are recorded.
+fn asked(seen: Seen, requests: u64, recorded: u64) -> Seen {
+    let in_a_step = |requests| in_a_step(a_second(requests));
+    let (granted, recorded) = (in_a_step(requests), in_a_step(recorded));
+    Seen { busiest: granted, granted, recorded, ..seen }
+}
+
+fn after(control: &mut Control, seen: Seen) -> Option<Rate> {
+    control.step(&seen);
     control.allowance
 }
 
-fn strained(control: &mut Control, busiest: u64) -> Option<Rate> {
-    after(control, LATE, busiest)
-}
-
-fn relieved(control: &mut Control, busiest: u64) -> Option<Rate> {
-    after(control, IN_TIME, busiest)
-}
-
 /// A control that has just begun to refuse.
-fn shedding(busiest: u64) -> Control {
+fn shedding(seen: Seen) -> Control {
     let mut control = Control::default();
-    while strained(&mut control, busiest).is_none() {}
+    // What is recorded is known well.
+    for _ in 0..100 {
+        assert_eq!(after(&mut control, Seen { thread: Duration::ZERO, ..seen }), None);
+    }
+    while after(&mut control, seen).is_none() {}
     control
 }
 
@@ -37,51 +50,63 @@ fn shedding(busiest: u64) -> Control {
 fn a_strain_that_passes_by_itself_refuses_nobody() {
     let mut control = Control::default();
     for _ in 0..10 {
-        for _ in 1..limits::STRAINED_STEPS {
-            assert_eq!(strained(&mut control, 1_000), None);
+        for _ in 1..limits::TOLERATED_STRAIN {
+            assert_eq!(after(&mut control, asked(LATE, 2_000, 0)), None);
         }
-        assert_eq!(relieved(&mut control, 1_000), None);
+        assert_eq!(after(&mut control, asked(IN_TIME, 2_000, 0)), None);
     }
 }
 
 #[test]
-fn at_first_only_those_are_cut_who_ask_for_the_most() {
-    let control = shedding(in_a_step(a_second(6_000)));
-    assert_eq!(control.allowance, Some(a_second(4_000)));
+fn less_is_granted_than_is_recorded_until_what_waits_is_done() {
+    let control = shedding(asked(LATE, 6_000, 4_000));
+    let allowance = control.allowance.unwrap();
+    assert!((a_second(2_990)..=a_second(3_000)).contains(&allowance), "{allowance}");
 }
 
 #[test]
-fn the_allowance_is_cut_while_the_strain_lasts_and_never_to_nothing() {
-    let mut control = shedding(1_000);
+fn the_allowance_falls_by_bounded_steps_and_never_to_nothing() {
+    let mut control = shedding(asked(LATE, 6_000, 0));
     let mut before = control.allowance.unwrap();
+    assert_eq!(before, a_second(1_500));
     while before > limits::LEAST_ALLOWANCE {
-        let allowance = strained(&mut control, u64::MAX).unwrap();
+        let allowance = after(&mut control, asked(LATE, 6_000, 0)).unwrap();
         assert!(allowance < before, "{allowance}");
         before = allowance;
     }
-    assert_eq!(strained(&mut control, 0), Some(limits::LEAST_ALLOWANCE));
+    assert_eq!(after(&mut control, LATE), Some(limits::LEAST_ALLOWANCE));
 }
 
 #[test]
-fn an_allowance_that_nobody_comes_near_is_cut_to_what_they_do() {
-    let mut control = shedding(in_a_step(a_second(100_000)));
-    assert_eq!(strained(&mut control, in_a_step(a_second(90))), Some(a_second(60)));
-    // In a step in which nobody was let in there is nothing to go by.
-    assert_eq!(strained(&mut control, 0), Some(a_second(40)));
+fn an_allowance_that_nobody_comes_near_is_cut_from_what_they_do() {
+    let mut control = shedding(asked(LATE, 100_000, 80_000));
+    assert!(control.allowance.unwrap() > a_second(50_000));
+    let allowance = after(&mut control, asked(LATE, 80_000, 0)).unwrap();
+    assert!(allowance < a_second(50_000), "{allowance}");
 }
 
 #[test]
-fn it_grows_when_the_strain_is_over_until_nobody_meets_it() {
-    let mut control = shedding(in_a_step(a_second(40)));
-    let mut before = control.allowance.unwrap();
-    // They ask for as much as they may: it goes on.
-    for _ in 0..100 {
-        let allowance = relieved(&mut control, in_a_step(before).max(1)).unwrap();
-        assert!(allowance > before);
-        before = allowance;
-    }
+fn it_grows_slowly_while_there_are_waits_quickly_when_there_are_none_until_nobody_meets_it() {
+    let mut control = shedding(asked(LATE, 4_000, 4_000));
+    let wait = limits::USAGE_WAIT / 2;
+    let tight = Seen { usage: Some(wait), ..NOTHING };
+    let rises = |control: &mut Control, seen: Seen, steps: usize| {
+        let before = control.allowance.unwrap();
+        for _ in 0..steps {
+            // They ask for as much as they may, and it is recorded.
+            let requests = control.allowance.unwrap() / 1_000;
+            after(control, asked(seen, requests, requests)).unwrap();
+        }
+        control.allowance.unwrap() * 100 / before
+    };
+    let slowly = rises(&mut control, tight, 8);
+    assert!((120..150).contains(&slowly), "{slowly}");
+    // One batch that nobody waited for is no calm yet.
+    let quickly = rises(&mut control, IN_TIME, 8);
+    assert!((200..300).contains(&quickly), "{quickly}");
     // They ask for less than half of it.
-    assert_eq!(relieved(&mut control, in_a_step(before) / 3), None);
+    let third = control.allowance.unwrap() / 3_000;
+    assert_eq!(after(&mut control, asked(IN_TIME, third, third)), None);
 }
 
 #[test]
@@ -121,42 +146,184 @@ fn without_an_allowance_everything_is_taken_on_and_counted_by_step() {
 #[test]
 fn each_wait_is_judged_by_what_is_tolerated_of_it() {
     let tick = Duration::from_micros(1);
-    let judge = |thread, usage| Control::default().is_strained(Waits { thread, usage });
-    assert!(!judge(limits::THREAD_WAIT, Some(limits::USAGE_WAIT)));
-    assert!(judge(limits::THREAD_WAIT + tick, Some(limits::USAGE_WAIT)));
-    assert!(judge(Duration::ZERO, Some(limits::USAGE_WAIT + tick)));
-    assert!(!judge(Duration::ZERO, None));
+    let judge = |thread, usage| Control::default().pressure(&Seen { thread, usage, ..NOTHING });
+    assert_eq!(judge(limits::THREAD_WAIT, Some(limits::USAGE_WAIT)), Pressure::High);
+    assert_eq!(judge(limits::THREAD_WAIT + tick, Some(limits::USAGE_WAIT)), Pressure::TooHigh);
+    assert_eq!(judge(Duration::ZERO, Some(limits::USAGE_WAIT + tick)), Pressure::TooHigh);
+    let (thread, usage) =
+        (limits::THREAD_WAIT / limits::LOW_PRESSURE, limits::USAGE_WAIT / limits::LOW_PRESSURE);
+    assert_eq!(judge(thread, Some(usage)), Pressure::Low);
+    assert_eq!(judge(thread + tick, Some(usage)), Pressure::High);
+    assert_eq!(judge(thread, Some(usage + tick)), Pressure::High);
+    assert_eq!(judge(Duration::ZERO, None), Pressure::Low);
+}
+
+#[test]
+fn usage_that_finds_no_room_is_not_tolerated_at_all_while_the_database_writes() {
+    let mut control = Control::default();
+    let stands_still = Seen { no_room: true, ..asked(NOTHING, 1_000, 0) };
+    assert_eq!(after(&mut control, stands_still), None);
+    let writes = Seen { no_room: true, ..asked(IN_TIME, 1_000, 0) };
+    assert!(after(&mut control, writes).is_some());
 }
 
 #[test]
 fn a_step_without_a_batch_is_judged_by_the_last_one_and_the_next_is_not() {
     let mut control = Control::default();
-    let nothing = Waits { thread: Duration::ZERO, usage: None };
-    let long = Waits { usage: Some(limits::USAGE_WAIT * 2), ..nothing };
+    let long = Seen { usage: Some(limits::USAGE_WAIT * 2), ..NOTHING };
     for _ in 0..3 {
-        assert!(control.is_strained(long));
-        assert!(control.is_strained(nothing), "the batch is longer than a step");
+        assert_eq!(control.pressure(&long), Pressure::TooHigh);
+        assert_eq!(
+            control.pressure(&NOTHING),
+            Pressure::TooHigh,
+            "the batch is longer than a step"
+        );
     }
-    assert!(!control.is_strained(nothing), "the database stands still");
-    assert!(control.is_strained(long));
-    assert!(!control.is_strained(IN_TIME));
-    assert!(!control.is_strained(nothing));
+    assert_eq!(control.pressure(&NOTHING), Pressure::Low, "the database stands still");
+    assert_eq!(control.pressure(&long), Pressure::TooHigh);
+    assert_eq!(control.pressure(&IN_TIME), Pressure::Low);
+    assert_eq!(control.pressure(&NOTHING), Pressure::Low);
 }
 
 #[test]
-fn the_longest_wait_of_a_step_counts() {
+fn the_longest_wait_of_a_step_counts_and_all_of_its_requests() {
     let admission = Admission::default();
     let (short, long) = (Duration::from_millis(1), Duration::from_millis(2));
     for wait in [short, long, short] {
         admission.thread_was_late(wait);
         admission.usage_waited(wait);
+        admission.granted();
+        admission.granted();
+        admission.usage_recorded();
     }
-    assert!(
-        matches!(admission.waits(), Waits { thread, usage } if thread == long && usage == Some(long))
-    );
-    assert!(matches!(admission.waits(), Waits { thread: Duration::ZERO, usage: None }));
+    admission.usage_refused();
+    let seen = Seen {
+        thread: long,
+        usage: Some(long),
+        no_room: true,
+        busiest: 0,
+        granted: 6,
+        recorded: 3,
+    };
+    assert_eq!(admission.seen(), seen);
+    assert_eq!(admission.seen(), NOTHING);
     admission.usage_waited(Duration::ZERO);
-    assert!(admission.waits().usage.is_some(), "a batch that nobody waited for is one");
+    assert!(admission.seen().usage.is_some(), "a batch that nobody waited for is one");
+}
+
+/// Accounts that ask at their rates, a server that records so many a step, and its control.
+struct World {
+    capacity: u64,
+    /// How many steps a request takes until its usage comes.
+    delay: usize,
+    accounts: Vec<Share>,
+    under_way: VecDeque<u64>,
+    waiting: u64,
+    control: Control,
+    now: Duration,
+}
+
+impl World {
+    fn new(accounts: usize, capacity: u64, delay: usize) -> Self {
+        Self {
+            capacity,
+            delay,
+            accounts: (0..accounts).map(|_| Share::default()).collect(),
+            under_way: VecDeque::from(vec![0; delay]),
+            waiting: 0,
+            control: Control::default(),
+            now: Duration::from_secs(1_000),
+        }
+    }
+
+    /// A step in which each asks for so many; how many were recorded, and how many of each refused.
+    fn step(&mut self, asks: &[u64]) -> (u64, Vec<u64>) {
+        let allowance = self.control.allowance.unwrap_or(UNBOUNDED);
+        let let_in: Vec<u64> = std::iter::zip(&mut self.accounts, asks)
+            .map(|(share, asks)| {
+                let every = limits::ADMISSION_STEP / u32::try_from(*asks).unwrap().max(1);
+                let mut now = self.now;
+                let mut take = |_: &u64| {
+                    now += every;
+                    share.take(allowance, || now)
+                };
+                u64::try_from((0..*asks).filter(&mut take).count()).unwrap()
+            })
+            .collect();
+        let granted = let_in.iter().sum();
+        self.under_way.push_back(granted);
+        self.waiting += self.under_way.pop_front().unwrap();
+        let recorded = self.waiting.min(self.capacity);
+        self.waiting -= recorded;
+        let steps = u32::try_from(self.waiting * 100 / self.capacity).unwrap();
+        let wait = limits::ADMISSION_STEP * steps / 100;
+        self.now += limits::ADMISSION_STEP;
+        self.control.step(&Seen {
+            thread: Duration::ZERO,
+            usage: Some(wait),
+            no_room: wait > 2 * limits::USAGE_WAIT,
+            busiest: let_in.iter().copied().max().unwrap(),
+            granted,
+            recorded,
+        });
+        let refused = std::iter::zip(asks, let_in).map(|(asks, let_in)| asks - let_in).collect();
+        (recorded, refused)
+    }
+
+    /// How long what waits takes.
+    fn wait(&self) -> Duration {
+        limits::ADMISSION_STEP * u32::try_from(self.waiting / self.capacity).unwrap()
+    }
+}
+
+/// At three times what can be recorded so many percent of that are used, nothing waits for long, whoever
+/// asks for little is not refused, and afterwards nobody is.
+fn holds_at_three_times_as_much(asks: &[u64], delay: usize, percent: u64, longest: Duration) {
+    let capacity = asks.iter().sum::<u64>() / 3;
+    let mut world = World::new(asks.len(), capacity, delay);
+    for _ in 0..100 + 10 * delay {
+        world.step(asks);
+    }
+    let (mut recorded, mut refused_modest, mut longest_seen) = (0, 0, Duration::ZERO);
+    let modest = asks.iter().enumerate().min_by_key(|(_, asks)| **asks).unwrap().0;
+    for _ in 0..1_000 {
+        let (of_step, refused) = world.step(asks);
+        recorded += of_step;
+        refused_modest += refused[modest];
+        longest_seen = longest_seen.max(world.wait());
+    }
+    assert!(recorded * 100 >= capacity * 1_000 * percent, "{recorded} of {}", capacity * 1_000);
+    assert!(longest_seen <= longest, "{longest_seen:?}");
+    let all_ask_the_same = asks.iter().all(|of_one| *of_one == asks[0]);
+    assert!(all_ask_the_same || refused_modest == 0, "{refused_modest} of the modest were refused");
+
+    let half: Vec<u64> = asks.iter().map(|asks| asks / 6).collect();
+    let refused = (0..40 + delay).map(|_| world.step(&half).1.iter().sum::<u64>());
+    assert_eq!(refused.last(), Some(0));
+    assert_eq!(world.control.allowance, None);
+}
+
+#[test]
+fn it_settles_when_all_ask_for_three_times_as_much() {
+    holds_at_three_times_as_much(&[60; 100], 0, 97, Duration::from_secs(1));
+}
+
+#[test]
+fn it_settles_when_one_floods() {
+    let mut asks = vec![6; 100];
+    asks[7] = 3_000;
+    holds_at_three_times_as_much(&asks, 0, 97, Duration::from_secs(1));
+}
+
+#[test]
+fn it_settles_when_some_ask_for_much_more_than_others() {
+    let asks: Vec<u64> = (1..=100).map(|rank| 6_000 / rank).collect();
+    holds_at_three_times_as_much(&asks, 0, 97, Duration::from_secs(1));
+}
+
+#[test]
+fn it_settles_where_requests_take_a_while() {
+    holds_at_three_times_as_much(&[60; 100], 10, 85, Duration::from_secs(8));
 }
 
 #[test]

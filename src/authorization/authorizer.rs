@@ -251,6 +251,7 @@ impl Authorizer {
         let pools = self.pools(&account, &key);
         let asked = Asked { request, key, account, model, priced, version, pools, spike };
         let mut grant = self.reserve(&slot, &asked, bound).await?;
+        self.admission.granted();
         self.guard.learn(&asked.key, grant.claims.reserved, servers, now).await;
         grant.warnings.extend(passed_budgets(&slot, &asked));
         Ok(grant)

@@ -139,13 +139,23 @@ pub const THREAD_WAIT: Duration = Duration::from_millis(400);
 pub const USAGE_WAIT: Duration = Duration::from_millis(800);
 /// How often it is decided what each account may ask for. A request and its usage take less.
 pub const ADMISSION_STEP: Duration = Duration::from_millis(500);
-/// So many steps in a row are strained before anybody is refused: a pause of the disk, a burst or a
-/// machine that is busy with something else passes by itself, and a refusal is a customer's request.
-pub const STRAINED_STEPS: u32 = 6;
-/// The allowance is cut by one part of so many in a strained step,
-pub const ADMISSION_CUT: u64 = 3;
-/// and grows by one of so many in another: more slowly than it falls, and doubled within two seconds.
-pub const ADMISSION_RISE: u64 = 5;
+/// So many steps in a row with a wait that is too long, and only then is anybody refused: a pause of the
+/// disk, a burst or a machine that is busy with something else passes by itself, and a refusal is a
+/// customer's request.
+pub const TOLERATED_STRAIN: u32 = 6;
+/// A wait below one part of so many of what is tolerated of it says that there is room.
+pub const LOW_PRESSURE: u32 = 4;
+/// In a step the allowance is cut to one part of so many at the most: what is recorded is not known
+/// well when there is suddenly more of it.
+pub const DEEPEST_CUT: u64 = 4;
+/// After so many steps in a row with low pressure
+pub const CALM_STEPS: u32 = 4;
+/// more and more is granted, by one part of so many in a step: twice as much within two seconds.
+pub const FAST_RISE: u64 = 5;
+/// Before, slowly: the usage of what is granted now comes some time later.
+pub const SLOW_RISE: u64 = 25;
+/// How much is recorded is an average that forgets one part of so many in a step.
+pub const RECORDED_OVER: u64 = 4;
 /// The least that each account may ask for, in a thousand seconds: one request a second.
 pub const LEAST_ALLOWANCE: u64 = 1_000;
 /// How far an account may be ahead of its allowance: requests come in bursts.

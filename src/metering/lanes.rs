@@ -1,7 +1,8 @@
 //! The queue of one writer: a lane for each account, served in turn. Pure, without I/O or clock.
 //!
 //! What a batch may hold is decided here:
-//! - one event of each account in turn, so that the flood of one does not starve the rest;
+//! - one event of each account in turn, and of one account no more than a part while others wait, so
+//!   that the flood of one neither starves nor delays the rest;
 //! - for each account one calendar month, because a posting belongs to one billing period;
 //! - each event id once; the same again waits for the next batch and is answered as a replay;
 //! - nothing of an account that rests because somebody else holds its row.
@@ -16,8 +17,8 @@ use tokio::time::Instant;
 use super::{
     event::NewEvent,
     limits::{
-        MAX_BATCH, MAX_PAUSE, MAX_QUEUED, MIN_PAUSE, MIN_QUEUED, PART_OF_THE_QUEUE, PATIENT_EVERY,
-        QUEUE_WAIT,
+        MAX_PAUSE, MAX_QUEUED, MIN_PAUSE, MIN_QUEUED, PART_OF_A_BATCH, PART_OF_THE_QUEUE,
+        PATIENT_EVERY, QUEUE_WAIT,
     },
 };
 use crate::ids::{AccountId, AuthorizationId};
@@ -65,6 +66,8 @@ pub struct Lanes<A> {
     queued: usize,
     /// How many may wait.
     room: usize,
+    /// The last batch could have been larger, had it been allowed to.
+    was_bounded: bool,
 }
 
 impl<A> Lanes<A> {
@@ -100,13 +103,13 @@ impl<A> Lanes<A> {
         Ok(())
     }
 
-    /// A batch of so many events took so long to write. At the speed of a full one, only what can be
-    /// written in time may wait; after a batch that took all there was, nobody waits for long.
+    /// So many events of the last batch took so long to write. Where more wait, only what can be written
+    /// in time at that speed may; after a batch that took all there was, nobody waits for long.
     pub fn posted(&mut self, events: usize, took: Duration) {
         let in_time = (events as u128 * QUEUE_WAIT.as_nanos()) / took.as_nanos().max(1);
         let in_time = usize::try_from(in_time).unwrap_or(MAX_QUEUED);
-        let is_full = events >= MAX_BATCH;
-        self.room = if is_full { in_time.clamp(MIN_QUEUED, MAX_QUEUED) } else { MAX_QUEUED };
+        self.room =
+            if self.was_bounded { in_time.clamp(MIN_QUEUED, MAX_QUEUED) } else { MAX_QUEUED };
     }
 
     /// Puts events of accounts that somebody else holds back to the front, to rest for a while that
@@ -150,7 +153,10 @@ impl<A> Lanes<A> {
     pub fn take(&mut self, limit: usize, now: Instant) -> Option<Batch<A>> {
         let mut taken = Vec::new();
         let mut ids = HashSet::new();
-        let mut months = HashMap::new();
+        // Each account's month, and how many events.
+        let mut parts = HashMap::new();
+        let alone = self.turns.len() == 1;
+        let part = if alone { limit } else { limit.div_ceil(PART_OF_A_BATCH) };
         // Accounts of which this batch takes no more, and that have more.
         let mut passed = Vec::new();
         let (mut contended, mut patient) = (false, false);
@@ -163,9 +169,12 @@ impl<A> Lanes<A> {
                 continue;
             }
             let fits = |pending: &Pending<A>| {
-                let month = pending.event.month();
-                *months.entry(account).or_insert(month) == month
-                    && ids.insert(pending.event.event_id)
+                let of_event = pending.event.month();
+                let (month, events) = parts.entry(account).or_insert((of_event, 0_usize));
+                let fits =
+                    *month == of_event && *events < part && ids.insert(pending.event.event_id);
+                *events += usize::from(fits);
+                fits
             };
             let Some(pending) = pop_front_if(lane, fits) else {
                 passed.push(account);
@@ -187,6 +196,8 @@ impl<A> Lanes<A> {
         if taken.is_empty() {
             return None;
         }
+        self.was_bounded =
+            taken.len() >= limit || parts.values().any(|(_, events)| *events >= part);
         taken.sort_unstable_by_key(Pending::place);
         Some(Batch { events: taken, skip_locked: contended && !patient })
     }
@@ -207,6 +218,7 @@ impl<A> Default for Lanes<A> {
             resting: HashMap::new(),
             queued: 0,
             room: MAX_QUEUED,
+            was_bounded: false,
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     ids::{KeyId, ModelId, PriceVersionId},
     metering::{
         event::{Detail, Fingerprint, Outcome, Served},
+        limits::MAX_BATCH,
         quantities::Quantities,
     },
     money::{Amount, Currency},
@@ -61,10 +62,12 @@ fn the_flood_of_one_account_does_not_hold_up_another() {
         lanes.push(event(1, number, moment())).unwrap();
     }
     lanes.push(event(2, 5_000, moment())).unwrap();
-    let batch = lanes.take(10, Instant::now()).unwrap();
-    assert_eq!(batch.events.len(), 10);
-    assert!(places(&batch).contains(&(2, 5_000)));
-    assert_eq!(lanes.len(), 991);
+    // While another waits, a quarter of the batch; alone, all of it.
+    let batch = lanes.take(8, Instant::now()).unwrap();
+    assert_eq!(places(&batch), [(1, 0), (1, 1), (2, 5_000)]);
+    let batch = lanes.take(8, Instant::now()).unwrap();
+    assert_eq!(batch.events.len(), 8);
+    assert_eq!(lanes.len(), 990);
 }
 
 #[test]
@@ -177,34 +180,52 @@ fn a_full_queue_gives_back_and_one_account_fills_only_half_of_it() {
 }
 
 #[test]
-fn at_the_speed_of_a_full_batch_no_more_waits_than_can_be_written_in_time() {
+fn at_the_speed_of_a_batch_that_left_some_no_more_waits_than_can_be_written_in_time() {
     let mut lanes = Lanes::<()>::default();
-    let mut room_after = |events, took| {
+    let mut room_after = |waiting: u128, events, took| {
+        for number in 0..waiting {
+            lanes.push(event(1 + number % 20, number, moment())).unwrap();
+        }
+        lanes.take(MAX_BATCH, Instant::now()).unwrap();
         lanes.posted(events, took);
-        lanes.room
+        std::mem::take(&mut lanes).room
     };
-    let slow = Duration::from_millis(300);
-    assert_eq!(room_after(MAX_BATCH, slow), 3_333);
-    assert_eq!(room_after(MAX_BATCH, Duration::from_millis(5)), MAX_QUEUED);
-    assert_eq!(room_after(MAX_BATCH, Duration::ZERO), MAX_QUEUED);
-    assert_eq!(room_after(MAX_BATCH, Duration::from_mins(1)), MIN_QUEUED);
+    let (many, slow) = (1_100, Duration::from_millis(300));
+    assert_eq!(room_after(many, MAX_BATCH, slow), 3_333);
+    assert_eq!(room_after(many, MAX_BATCH, Duration::from_millis(5)), MAX_QUEUED);
+    assert_eq!(room_after(many, MAX_BATCH, Duration::ZERO), MAX_QUEUED);
+    assert_eq!(room_after(many, MAX_BATCH, Duration::from_mins(1)), MIN_QUEUED);
     // One that took all there was says that nobody waits, however slow it was.
-    assert_eq!(room_after(MAX_BATCH - 1, slow), MAX_QUEUED);
+    assert_eq!(room_after(999, 999, slow), MAX_QUEUED);
+}
+
+#[test]
+fn a_batch_that_left_only_of_one_account_tells_the_speed_too() {
+    let mut lanes = Lanes::<()>::default();
+    lanes.push(event(2, 5_000, moment())).unwrap();
+    for number in 0..400 {
+        lanes.push(event(1, number, moment())).unwrap();
+    }
+    assert_eq!(lanes.take(MAX_BATCH, Instant::now()).unwrap().events.len(), 251);
+    lanes.posted(251, Duration::from_millis(100));
+    assert_eq!(lanes.room, 2_510);
 }
 
 #[test]
 fn where_less_may_wait_what_waits_already_stays_and_what_comes_is_refused() {
     let mut lanes = Lanes::<()>::default();
     let half = u128::try_from(MIN_QUEUED / PART_OF_THE_QUEUE).unwrap();
-    for number in 0..half {
+    let full = u128::try_from(MAX_BATCH).unwrap();
+    for number in 0..full + half {
         lanes.push(event(1, number, moment())).unwrap();
     }
+    lanes.take(MAX_BATCH, Instant::now()).unwrap();
     lanes.posted(MAX_BATCH, Duration::from_mins(1));
-    assert!(lanes.push(event(1, half, moment())).is_err());
+    assert!(lanes.push(event(1, full + half, moment())).is_err());
     for number in 0..half {
-        lanes.push(event(2, half + number, moment())).unwrap();
+        lanes.push(event(2, 5_000 + number, moment())).unwrap();
     }
-    assert!(lanes.push(event(3, 3 * half, moment())).is_err());
+    assert!(lanes.push(event(3, 9_000, moment())).is_err());
     assert_eq!(lanes.len(), MIN_QUEUED);
 }
 

@@ -7,6 +7,9 @@ use std::time::Duration;
 pub const WRITERS: usize = 2;
 /// Events in one transaction. Beyond a thousand a batch gains little and its locks last longer.
 pub const MAX_BATCH: usize = 1_000;
+/// While others wait, a batch takes of one account one part of so many: the others' usage waits for the
+/// whole of it, and of what they have there is seldom as much.
+pub const PART_OF_A_BATCH: usize = 4;
 /// Events waiting in one shard: a few hundred milliseconds of full speed.
 pub const MAX_QUEUED: usize = 20_000;
 /// How long an event may have to wait in the queue at the speed of the last batch. What waits longer

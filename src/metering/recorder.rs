@@ -40,7 +40,7 @@ pub struct RecorderOptions {
     pub window: UsageWindow,
     /// Called after each commit, for each event of it.
     pub settle: Settle,
-    /// Told how long usage waits.
+    /// Told how long usage waits, and that it cannot.
     pub admission: Arc<Admission>,
     /// Where it counts.
     pub metrics: MeteringMetrics,
@@ -51,6 +51,7 @@ pub struct RecorderOptions {
 pub struct Recorder {
     shards: Arc<[Arc<Shard>]>,
     window: UsageWindow,
+    admission: Arc<Admission>,
     metrics: MeteringMetrics,
 }
 
@@ -94,7 +95,12 @@ impl Recorder {
             };
             tasks.spawn_essential("usage writer", writer.run(tasks.stopping()));
         }
-        Self { shards, window: options.window, metrics: options.metrics }
+        Self {
+            shards,
+            window: options.window,
+            admission: options.admission,
+            metrics: options.metrics,
+        }
     }
 
     /// Records an event: OK means committed and on the disk. The same event again gets the first
@@ -117,7 +123,12 @@ impl Recorder {
         let Some(shard) = self.shard_of(event.account_id) else {
             return Err(MeteringError::Stopping);
         };
-        shard.submit(Pending { event: Box::new(event), answer_to })?;
+        let was_granted = event.authorized.is_some();
+        let queued = shard.submit(Pending { event: Box::new(event), answer_to });
+        if was_granted && matches!(queued, Err(MeteringError::QueueFull)) {
+            self.admission.usage_refused();
+        }
+        queued?;
         Ok(Receipt { answer, deadline: Instant::now() + ANSWER_WAIT })
     }
 

@@ -251,6 +251,9 @@ impl Writer {
         let event = *pending.event;
         (self.settle)(event.account_id, event.event_id, event.charge);
         self.count("recorded");
+        if event.authorized.is_some() {
+            self.admission.usage_recorded();
+        }
         if overrun.is_positive() {
             self.metrics.overruns.inc();
         }
@@ -346,10 +349,12 @@ impl Writer {
     }
 }
 
-/// How long these have waited for their first batch until now. `None` where each was put back.
+/// How long the usage of grants has waited for its first batch until now: refusing grants helps against
+/// no other. `None` where there is none, or each was put back.
 fn average_wait(events: &[Call]) -> Option<Duration> {
     let now = std::time::Instant::now();
-    let since = events.iter().filter_map(|pending| pending.answer_to.waits_since);
+    let granted = events.iter().filter(|pending| pending.event.authorized.is_some());
+    let since = granted.filter_map(|pending| pending.answer_to.waits_since);
     let (count, sum) =
         since.fold((0, Duration::ZERO), |(count, sum), since| (count + 1, sum + (now - since)));
     sum.checked_div(count)
