@@ -248,7 +248,9 @@ impl Control {
         // Usage comes in batches, and a slow one takes several steps.
         self.recorded -= self.recorded / limits::RECORDED_OVER;
         self.recorded += per_thousand_seconds(seen.recorded) / limits::RECORDED_OVER;
-        if self.allowance.is_some() || self.strain >= limits::TOLERATED_STRAIN {
+        // Where nobody asks for anything it is something else that strains.
+        let begins = self.strain >= limits::TOLERATED_STRAIN && seen.busiest > 0;
+        if begins || self.allowance.is_some() {
             self.follow(pressure, seen);
         }
     }

@@ -58,6 +58,14 @@ fn a_strain_that_passes_by_itself_refuses_nobody() {
 }
 
 #[test]
+fn a_strain_that_no_request_has_part_in_refuses_nobody() {
+    let mut control = Control::default();
+    for _ in 0..2 * limits::TOLERATED_STRAIN {
+        assert_eq!(after(&mut control, LATE), None);
+    }
+}
+
+#[test]
 fn less_is_granted_than_is_recorded_until_what_waits_is_done() {
     let control = shedding(asked(LATE, 6_000, 4_000));
     let allowance = control.allowance.unwrap();
@@ -214,9 +222,8 @@ fn the_longest_wait_of_a_step_counts_and_all_of_its_requests() {
 /// Accounts that ask at their rates, a server that records so many a step, and its control.
 struct World {
     capacity: u64,
-    /// How many steps a request takes until its usage comes.
-    delay: usize,
     accounts: Vec<Share>,
+    /// What was granted in each of the last steps, until its usage comes.
     under_way: VecDeque<u64>,
     waiting: u64,
     control: Control,
@@ -227,7 +234,6 @@ impl World {
     fn new(accounts: usize, capacity: u64, delay: usize) -> Self {
         Self {
             capacity,
-            delay,
             accounts: (0..accounts).map(|_| Share::default()).collect(),
             under_way: VecDeque::from(vec![0; delay]),
             waiting: 0,

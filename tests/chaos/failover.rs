@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -24,6 +24,7 @@ use crate::{
 
 const STANDBY: &str = "standby";
 const DATABASE: &str = "tollgate";
+const SOCKET: &str = ".s.PGSQL.5432";
 /// How long there is traffic before the primary dies, and after the standby has taken over.
 const BEFORE: Duration = Duration::from_secs(4);
 const AFTER: Duration = Duration::from_secs(4);
@@ -40,7 +41,7 @@ async fn synchronous_standby(primary: &OwnPostgres, directory: &Path) -> OwnPost
         .args(["--dbname", &source, "--pgdata", cluster.to_str().unwrap()])
         .args(["--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-sync"]));
     // Of the socket that is beside the primary's files.
-    fs::remove_file(cluster.join(".s.PGSQL.5432.lock")).unwrap();
+    fs::remove_file(cluster.join(format!("{SOCKET}.lock"))).unwrap();
     let standby = OwnPostgres::of(&cluster).following().await;
     let mut administrator = primary.administrator("postgres").await;
     // After the copy was made: the standby, once promoted, waits for none of its own.
@@ -57,8 +58,8 @@ async fn synchronous_standby(primary: &OwnPostgres, directory: &Path) -> OwnPost
     }
 }
 
-fn socket(postgres: &OwnPostgres) -> Target {
-    Target::Socket(postgres.cluster().join(".s.PGSQL.5432"))
+fn socket(postgres: &OwnPostgres) -> PathBuf {
+    postgres.cluster().join(SOCKET)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,7 +72,7 @@ async fn a_standby_that_takes_over_has_all_that_was_acknowledged() {
     primary.administrator("postgres").await.execute("CREATE DATABASE tollgate").await.unwrap();
     let standby = synchronous_standby(&primary, directory.path()).await;
     let database = Database {
-        socket: primary.cluster().join(".s.PGSQL.5432"),
+        socket: socket(&primary),
         user: ADMINISTRATOR.to_owned(),
         name: DATABASE.to_owned(),
         faketime: None,
@@ -88,7 +89,7 @@ async fn a_standby_that_takes_over_has_all_that_was_acknowledged() {
     each(Weather::Cut);
     standby.promote().await;
     let promoted = Instant::now();
-    scene.fleet.seats.iter().for_each(|seat| seat.outlet.lead_to(socket(&standby)));
+    scene.fleet.seats.iter().for_each(|seat| seat.outlet.lead_to(Target::Socket(socket(&standby))));
     each(Weather::Clear);
     let before = scene.acknowledged();
     while scene.acknowledged() == before {

@@ -39,8 +39,6 @@ pub(crate) struct Seat {
     pub(crate) outlet: Link,
     clock: PathBuf,
     frozen: AtomicBool,
-    /// It ended by itself, without having been killed or told to stop.
-    ended_by_itself: AtomicU64,
     told_to_end: AtomicBool,
     starts: AtomicU64,
 }
@@ -69,7 +67,6 @@ impl Fleet {
                 outlet: Link::to(Target::Socket(database.socket.clone())).await,
                 clock: directory.join(format!("{index}.clock")),
                 frozen: AtomicBool::new(false),
-                ended_by_itself: AtomicU64::new(0),
                 told_to_end: AtomicBool::new(false),
                 starts: AtomicU64::new(0),
             });
@@ -97,14 +94,11 @@ impl Fleet {
         clients
     }
 
-    /// Stops all in order; how often one was started, and how often one ended by itself.
-    pub(crate) async fn stop(mut self) -> (u64, u64) {
+    /// Stops all in order; how often one was started.
+    pub(crate) async fn stop(mut self) -> u64 {
         self.closing.store(true, Ordering::Release);
         while self.keepers.join_next().await.is_some() {}
-        let sum = |of: fn(&Seat) -> &AtomicU64| {
-            self.seats.iter().map(|seat| of(seat).load(Ordering::Relaxed)).sum()
-        };
-        (sum(|seat| &seat.starts), sum(|seat| &seat.ended_by_itself))
+        self.seats.iter().map(|seat| seat.starts.load(Ordering::Relaxed)).sum()
     }
 }
 
@@ -231,7 +225,6 @@ async fn keep(
                     continue;
                 }
                 if !seat.told_to_end.load(Ordering::Acquire) {
-                    seat.ended_by_itself.fetch_add(1, Ordering::Relaxed);
                     witness.ended_by_itself(&last_words(&running.log()));
                 }
                 read_log(&running.log(), &witness);

@@ -13,6 +13,7 @@ use chrono::{DateTime, Utc};
 use fastrand::Rng;
 use rust_decimal::Decimal;
 use tollgate::{
+    api::convert::timestamp,
     cli::client::Client,
     proto::{
         AuthorizeRequest, CancelAuthorizationRequest, ExtendAuthorizationRequest, Grant,
@@ -260,10 +261,7 @@ pub(crate) async fn without_a_grant(
         account: customer.account.to_string(),
         key_id: key.to_string(),
         model: world.models[0].clone(),
-        occurred_at: Some(prost_types::Timestamp {
-            seconds: occurred_at.timestamp(),
-            nanos: i32::try_from(occurred_at.timestamp_subsec_nanos()).unwrap(),
-        }),
+        occurred_at: Some(timestamp(occurred_at)),
     };
     world.witness.sends_unauthorized(event, work);
     record(world, rng, event, Source::Unauthorized(source), work).await;

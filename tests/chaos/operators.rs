@@ -9,10 +9,11 @@ use std::{
     time::Duration,
 };
 
-use chrono::{DateTime, Datelike as _, Utc};
+use chrono::{DateTime, Datelike as _, SubsecRound as _, Utc};
 use fastrand::Rng;
 use rust_decimal::Decimal;
 use tollgate::{
+    api::convert::timestamp,
     cli::client::Client,
     proto::{
         Address, Budget, BudgetEnforcement, BudgetPeriod, ClosePeriodRequest, Contract,
@@ -224,10 +225,8 @@ async fn publish(world: &World, rng: &mut Rng, model: &str, from: DateTime<Utc>)
         prices: vec![Price {
             model: model.to_owned(),
             currency_code: "USD".to_owned(),
-            effective_from: Some(prost_types::Timestamp {
-                seconds: from.timestamp(),
-                nanos: i32::try_from(from.timestamp_subsec_micros() * 1_000).unwrap(),
-            }),
+            // To the microsecond, as prices are kept.
+            effective_from: Some(timestamp(from.trunc_subsecs(6))),
             rates: Some(Rates {
                 input: input.to_string(),
                 output: output.to_string(),

@@ -79,8 +79,7 @@ impl Scene {
             ended.unwrap();
         }
         found.extend(verify(&self.world).await);
-        let (starts, by_themselves) = self.fleet.stop().await;
-        println!("  {starts:>9} starts of servers, {by_themselves} ends of their own");
+        println!("  {:>9} starts of servers", self.fleet.stop().await);
 
         let pool = PgPoolOptions::new().connect_with(books).await.unwrap();
         let books = Books::read(&pool).await.unwrap();
