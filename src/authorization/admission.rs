@@ -229,11 +229,13 @@ struct Control {
     pace: Rate,
     /// What is recorded, over the last few steps.
     recorded: Rate,
-    /// Of usage in the last step, if a batch was begun in it.
+    /// Of usage, when the last batch was begun.
     usage: Pressure,
+    /// Steps since then.
+    since_batch: u32,
     /// Of all steps since the last without any.
     strain: u32,
-    /// Steps with low pressure in a row.
+    /// Steps in a row whose batches nobody waited for.
     calm: u32,
 }
 
@@ -244,7 +246,12 @@ impl Control {
             0 => 0,
             strain => self.strain.saturating_add(strain),
         };
-        self.calm = if pressure == Pressure::Low { self.calm.saturating_add(1) } else { 0 };
+        self.calm = match pressure {
+            // In the middle of a long batch nothing is known.
+            Pressure::Low if seen.usage.is_none() => self.calm,
+            Pressure::Low => self.calm.saturating_add(1),
+            _ => 0,
+        };
         // Usage comes in batches, and a slow one takes several steps.
         self.recorded -= self.recorded / limits::RECORDED_OVER;
         self.recorded += per_thousand_seconds(seen.recorded) / limits::RECORDED_OVER;
@@ -288,11 +295,14 @@ impl Control {
         let usage = seen.usage.map(|wait| {
             if seen.no_room { Pressure::NoRoom } else { Pressure::of(wait, limits::USAGE_WAIT) }
         });
-        // Batches may take longer than a step: what the last one showed holds for one more. Not for
+        // A batch may take some steps, and what it showed when it was begun holds for as long. For no
         // longer: a database that stands still is the heartbeat's business, and most often it is back
         // before anybody has to be refused.
-        let stood = std::mem::replace(&mut self.usage, usage.unwrap_or_default());
-        usage.unwrap_or(stood).max(Pressure::of(seen.thread, limits::THREAD_WAIT))
+        self.since_batch = if usage.is_some() { 0 } else { self.since_batch.saturating_add(1) };
+        if usage.is_some() || self.since_batch > limits::LONG_BATCH {
+            self.usage = usage.unwrap_or_default();
+        }
+        self.usage.max(Pressure::of(seen.thread, limits::THREAD_WAIT))
     }
 }
 

@@ -118,6 +118,18 @@ fn it_grows_slowly_while_there_are_waits_quickly_when_there_are_none_until_nobod
 }
 
 #[test]
+fn the_middle_of_a_long_batch_is_no_calm() {
+    let mut control = shedding(asked(LATE, 4_000, 4_000));
+    let before = control.allowance.unwrap();
+    for _ in 0..2 * limits::CALM_STEPS {
+        let requests = control.allowance.unwrap() / 1_000;
+        after(&mut control, asked(NOTHING, requests, requests)).unwrap();
+    }
+    let after = control.allowance.unwrap();
+    assert!(after < before * 3 / 2, "{before} {after}");
+}
+
+#[test]
 fn an_account_gets_its_allowance_and_bursts_within_bounds() {
     let mut share = Share::default();
     let (allowance, begun) = (a_second(10), Duration::from_secs(1_000));
@@ -176,16 +188,14 @@ fn usage_that_finds_no_room_is_not_tolerated_at_all_while_the_database_writes() 
 }
 
 #[test]
-fn a_step_without_a_batch_is_judged_by_the_last_one_and_the_next_is_not() {
+fn what_a_batch_showed_holds_while_it_is_written_and_not_while_the_database_stands_still() {
     let mut control = Control::default();
     let long = Seen { usage: Some(limits::USAGE_WAIT * 2), ..NOTHING };
     for _ in 0..3 {
         assert_eq!(control.pressure(&long), Pressure::TooHigh);
-        assert_eq!(
-            control.pressure(&NOTHING),
-            Pressure::TooHigh,
-            "the batch is longer than a step"
-        );
+        for _ in 0..limits::LONG_BATCH {
+            assert_eq!(control.pressure(&NOTHING), Pressure::TooHigh);
+        }
     }
     assert_eq!(control.pressure(&NOTHING), Pressure::Low, "the database stands still");
     assert_eq!(control.pressure(&long), Pressure::TooHigh);

@@ -139,6 +139,8 @@ pub const THREAD_WAIT: Duration = Duration::from_millis(400);
 pub const USAGE_WAIT: Duration = Duration::from_millis(800);
 /// How often it is decided what each account may ask for. A request and its usage take less.
 pub const ADMISSION_STEP: Duration = Duration::from_millis(500);
+/// A batch that takes more steps than these says that the database stands still.
+pub const LONG_BATCH: u32 = 4;
 /// So many steps in a row with a wait that is too long, and only then is anybody refused: a pause of the
 /// disk, a burst or a machine that is busy with something else passes by itself, and a refusal is a
 /// customer's request.
@@ -148,7 +150,7 @@ pub const LOW_PRESSURE: u32 = 4;
 /// In a step the allowance is cut to one part of so many at the most: what is recorded is not known
 /// well when there is suddenly more of it.
 pub const DEEPEST_CUT: u64 = 4;
-/// After so many steps in a row with low pressure
+/// After so many steps in a row whose batches nobody waited for
 pub const CALM_STEPS: u32 = 4;
 /// more and more is granted, by one part of so many in a step: twice as much within two seconds.
 pub const FAST_RISE: u64 = 5;
