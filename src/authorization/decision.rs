@@ -275,6 +275,11 @@ const fn budget_name(period: Period) -> &'static str {
     }
 }
 
+/// What requests hold: of what is leased this server has something left.
+fn held(leased: Decimal, free: Amount) -> String {
+    (leased - free.decimal()).max(Decimal::ZERO).normalize().to_string()
+}
+
 /// Time for other requests to be settled.
 const RETRY_AFTER_SETTLEMENT: Duration = Duration::from_secs(2);
 
@@ -334,7 +339,7 @@ impl Denial {
         Box::new(Self {
             limit: Some(view.limit.normalize().to_string()),
             used: Some(view.spent.normalize().to_string()),
-            reserved: Some(view.leased.normalize().to_string()),
+            reserved: Some(held(view.leased, free)),
             resets_at,
             retry_after: if may_come_back {
                 Some(RETRY_AFTER_SETTLEMENT)
@@ -382,7 +387,7 @@ impl Denial {
         Box::new(Self {
             limit: Some(limit.normalize().to_string()),
             used: Some(used.normalize().to_string()),
-            reserved: Some(funds.leased.normalize().to_string()),
+            reserved: Some(held(funds.leased, free)),
             retry_after: may_come_back.then_some(RETRY_AFTER_SETTLEMENT),
             ..*Self::new(reason, format!("account {handle}"), message)
         })

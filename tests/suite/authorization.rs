@@ -165,6 +165,20 @@ async fn the_same_request_gets_the_same_grant_and_another_is_refused_under_its_i
 }
 
 #[tokio::test]
+async fn a_denial_for_want_of_funds_counts_as_reserved_what_requests_hold() {
+    let world = World::start().await;
+    world.startup("acme", "0.06").await;
+    let key = world.key("acme").await;
+    // The server leases more than one request needs.
+    world.granted(&request(&key, 500)).await;
+    let denial = world.denied(&request(&key, 4_000), DenialReason::InsufficientCredits).await;
+    assert_eq!((&*denial.limit, &*denial.used), ("0.06", "0"));
+    assert_eq!(denial.reserved, held(500).normalize().to_string());
+    let left = Decimal::new(6, 2) - held(500);
+    assert!(denial.message.contains(&format!("has {} USD", left.normalize())), "{denial:?}");
+}
+
+#[tokio::test]
 async fn settling_returns_what_was_not_used() {
     let world = World::start().await;
     world.startup("acme", "0.1").await;
