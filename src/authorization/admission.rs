@@ -178,7 +178,7 @@ impl Admission {
 }
 
 /// What was seen in a step.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Seen {
     /// The longest waits.
     thread: Duration,
@@ -265,15 +265,16 @@ impl Control {
     /// Sets the pace, and the allowance that leads to it.
     fn follow(&mut self, pressure: Pressure, seen: &Seen) {
         let granted = per_thousand_seconds(seen.granted);
+        let most = self.pace.max(granted);
         self.pace = match pressure {
             Pressure::NoRoom => self.recorded / 2,
             Pressure::TooHigh => self.recorded - self.recorded / 4,
             // One batch that nobody waited for comes between two that are full.
             _ if self.calm < limits::CALM_STEPS => raised(self.pace, limits::SLOW_RISE),
             // Far more than is recorded comes later, and all at once, if requests take a while.
-            _ => raised(self.pace.max(granted), limits::FAST_RISE)
+            _ => raised(most, limits::FAST_RISE)
                 .min(self.recorded + self.recorded / 2)
-                .max(raised(self.pace.max(granted), limits::SLOW_RISE)),
+                .max(raised(most, limits::SLOW_RISE)),
         };
         let busiest = per_thousand_seconds(seen.busiest);
         let before = match self.allowance {

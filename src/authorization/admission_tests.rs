@@ -271,8 +271,7 @@ impl World {
         self.waiting += self.under_way.pop_front().unwrap();
         let recorded = self.waiting.min(self.capacity);
         self.waiting -= recorded;
-        let steps = u32::try_from(self.waiting * 100 / self.capacity).unwrap();
-        let wait = limits::ADMISSION_STEP * steps / 100;
+        let wait = self.wait();
         self.now += limits::ADMISSION_STEP;
         self.control.step(&Seen {
             thread: Duration::ZERO,
@@ -288,7 +287,8 @@ impl World {
 
     /// How long what waits takes.
     fn wait(&self) -> Duration {
-        limits::ADMISSION_STEP * u32::try_from(self.waiting / self.capacity).unwrap()
+        let hundredths = u32::try_from(self.waiting * 100 / self.capacity).unwrap();
+        limits::ADMISSION_STEP * hundredths / 100
     }
 }
 
