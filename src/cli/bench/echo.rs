@@ -68,6 +68,11 @@ impl Echo {
         let stdin = child.stdin.take();
         Ok(Self { endpoint: format!("http://{}", address.trim()), child, _stdin: stdin })
     }
+
+    /// Its process.
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
 }
 
 impl Drop for Echo {

@@ -11,6 +11,7 @@ use std::{
 use hdrhistogram::Histogram;
 use tokio::task::{JoinError, JoinSet};
 
+use super::cpu::Spent;
 use crate::cli::error::CliError;
 
 /// Microseconds: a call that takes longer than this is counted as this.
@@ -33,18 +34,21 @@ pub(super) struct Slice {
     pub(super) elapsed: Duration,
     /// How long each took, in microseconds; empty where calls have no time of their own.
     pub(super) latencies: Histogram<u64>,
+    /// Who spent how much for them, where it was looked at.
+    pub(super) spent: Option<Spent>,
 }
 
 impl Slice {
     /// A slice of so many calls since `begun`.
     pub(super) fn since(begun: Instant, calls: u64, latencies: Histogram<u64>) -> Self {
-        Self { calls, elapsed: begun.elapsed(), latencies }
+        Self { calls, elapsed: begun.elapsed(), latencies, spent: None }
     }
 
     /// Adds what another slice of the same scene measured.
     pub(super) fn add(&mut self, other: &Self) {
         self.calls += other.calls;
         self.elapsed += other.elapsed;
+        self.spent = self.spent.zip(other.spent).map(|(one, other)| one.and(other));
         // Both have the same bounds, so that nothing can be out of range.
         let _ = self.latencies.add(&other.latencies);
     }

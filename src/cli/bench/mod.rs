@@ -13,6 +13,7 @@
 //! | `load` | so many calls at once, their number and their times |
 //! | `gateway` | `Authorize` and `RecordUsage` in every way that the contract offers |
 //! | `echo`, `limits` | what the wire, the database and the disk allow |
+//! | `cpu` | who spends the processor's time |
 //! | `results` | tables, ratios, targets |
 //! | `history` | a database with a long history beside an empty one |
 //! | `beside` | what people look at meanwhile |
@@ -21,6 +22,7 @@
 
 mod beside;
 mod chart;
+mod cpu;
 mod echo;
 mod gateway;
 mod history;
@@ -42,11 +44,11 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use self::{
+    cpu::Meter,
     echo::Echo,
     gateway::{CONNECTIONS, Gateway},
     history::Past,
     limits::{Limits, Way},
-    load::Slice,
     overload::Flood,
     population::Population,
     results::{Case, Results, Scene, Targets},
@@ -118,6 +120,14 @@ pub(super) struct BenchArgs {
     scratch: Option<PathBuf>,
 }
 
+/// What a run that starts everything itself has beside the gateway's way in.
+struct Own {
+    limits: Limits,
+    fdatasync: Duration,
+    /// The server and Postgres.
+    processes: Option<(u32, u32)>,
+}
+
 /// How long a run is.
 #[derive(Debug, Clone, Copy)]
 struct Extent {
@@ -168,7 +178,7 @@ pub(super) async fn run(args: BenchArgs, session: &Session) -> Result<(), CliErr
             let global = crate::cli::Global { endpoint, ..session.global.clone() };
             async move { stage::connect(&global, CONNECTIONS).await }
         };
-        measure(extent, clients, connect, None, (None, chart)).await?
+        measure(extent, clients, connect, None, chart).await?
     } else {
         let database = Database::start(&parent, "scenes").await?;
         let outcome = measure_own(extent, &database, chart).await;
@@ -184,16 +194,20 @@ async fn measure_own(
     chart: Option<&Path>,
 ) -> Result<Vec<Table>, CliError> {
     let server = Server::start(database).await?;
-    let fdatasync = Some(limits::fdatasync(database.directory())?);
-    let limits = Limits::connect(&database.options()).await?;
+    let fdatasync = limits::fdatasync(database.directory())?;
+    let own = Own {
+        limits: Limits::connect(&database.options()).await?,
+        fdatasync,
+        processes: database.postmaster().map(|postmaster| (server.id(), postmaster)),
+    };
     let clients = server.connect(None).await?;
     let client = clients.first().ok_or_else(results::nothing)?.clone();
     let connect = |endpoint: String| {
         let server = &server;
         async move { server.connect(Some(&endpoint)).await }
     };
-    let mut tables = measure(extent, clients, connect, Some(limits), (fdatasync, chart)).await?;
-    tables.push(machine(&client, &server, fdatasync).await?);
+    let mut tables = measure(extent, clients, connect, Some(own), chart).await?;
+    tables.push(machine(&client, &server, Some(fdatasync)).await?);
     drop(client);
     server.stop().await?;
     Ok(tables)
@@ -204,8 +218,8 @@ async fn measure<Connecting>(
     extent: Extent,
     clients: Arc<[Client]>,
     connect: impl Fn(String) -> Connecting,
-    mut limits: Option<Limits>,
-    (fdatasync, chart): (Option<Duration>, Option<&Path>),
+    mut own: Option<Own>,
+    chart: Option<&Path>,
 ) -> Result<Vec<Table>, CliError>
 where
     Connecting: Future<Output = Result<Arc<[Client]>, CliError>>,
@@ -215,10 +229,13 @@ where
     let answers = Gateway::new(&clients, &population, 1).sample().await?;
     let echo = Echo::start(&answers)?;
     let bare = connect(echo.endpoint.clone()).await?;
-    if let Some(limits) = &mut limits {
+    if let Some(Own { limits, .. }) = &mut own {
         limits.like(&answers.recorded).await?;
     }
-    let mut results = Results::default();
+    let processes = own.as_ref().and_then(|own| own.processes);
+    let meter =
+        processes.map(|(server, postmaster)| Meter::of(vec![server, echo.id()], postmaster));
+    let mut results = Results::with(meter);
     let bar = progress(extent.repetitions * ACTIVE.len() as u64 * (IN_FLIGHT.len() as u64 + 1));
     for _ in 0..extent.repetitions {
         for accounts in ACTIVE {
@@ -232,7 +249,7 @@ where
                 bar.inc(1);
             }
             streams(extent, &gateway, &bare, accounts, &mut results).await?;
-            if let Some(limits) = &mut limits {
+            if let Some(Own { limits, .. }) = &mut own {
                 written(extent, limits, &population, accounts, &mut results).await?;
             }
             bar.inc(1);
@@ -244,6 +261,7 @@ where
         loads.sort_unstable();
         chart::load(chart, &results, &loads, CHARTED)?;
     }
+    let fdatasync = own.map(|own| own.fdatasync);
     Ok(vec![Targets::judge(&results, fdatasync).table(), results.table()])
 }
 
@@ -256,6 +274,7 @@ async fn calls(
     results: &mut Results,
 ) -> Result<(), CliError> {
     let calls = if in_flight == 1 { extent.calls_alone } else { extent.calls };
+    results.begin();
     let mut add = |scene, slice| results.add(Case { scene, in_flight, accounts }, slice);
     let (slice, echoed) = bare.authorize(in_flight, calls).await?;
     add(Scene::EchoAuthorize, slice);
@@ -276,13 +295,15 @@ async fn streams(
     results: &mut Results,
 ) -> Result<(), CliError> {
     let items = extent.items(accounts);
-    let mut add = |scene, slice: Slice| results.add(Case { scene, in_flight: 0, accounts }, slice);
-    add(Scene::EchoStream, bare.authorize_stream(items).await?.0);
+    let case = |scene| Case { scene, in_flight: 0, accounts };
+    results.begin();
+    results.add(case(Scene::EchoStream), bare.authorize_stream(items).await?.0);
     let (slice, granted) = gateway.authorize_stream(items).await?;
-    add(Scene::AuthorizeStream, slice);
-    add(Scene::RecordStream, gateway.record_stream(granted).await?);
+    results.add(case(Scene::AuthorizeStream), slice);
+    results.add(case(Scene::RecordStream), gateway.record_stream(granted).await?);
     let (_, granted) = gateway.authorize_stream(items).await?;
-    add(Scene::RecordBatch, gateway.record_batches(granted).await?);
+    results.begin();
+    results.add(case(Scene::RecordBatch), gateway.record_batches(granted).await?);
     Ok(())
 }
 
@@ -295,6 +316,7 @@ async fn written(
     results: &mut Results,
 ) -> Result<(), CliError> {
     let events = usize::try_from(extent.items).unwrap_or(usize::MAX);
+    results.begin();
     let mut add = |scene, slice| results.add(Case { scene, in_flight: 0, accounts }, slice);
     let slice = limits.write(Way::Posted, population, accounts, WRITERS, events).await?;
     add(Scene::Posted, slice);

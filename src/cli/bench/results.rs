@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use rust_decimal::Decimal;
 
-use super::load::Slice;
+use super::{
+    cpu::{Meter, Spent},
+    load::Slice,
+};
 use crate::cli::{
     error::CliError,
     output::{Table, Value, text},
@@ -71,11 +74,26 @@ pub(super) struct Case {
 #[derive(Debug, Default)]
 pub(super) struct Results {
     cases: Vec<(Case, Vec<Slice>)>,
+    meter: Option<Meter>,
 }
 
 impl Results {
-    /// Adds a repetition.
+    /// Nothing yet; what is spent for it is read from `meter`.
+    pub(super) fn with(meter: Option<Meter>) -> Self {
+        Self { meter, ..Self::default() }
+    }
+
+    /// What was spent until now is no scene's.
+    pub(super) fn begin(&mut self) {
+        if let Some(meter) = &mut self.meter {
+            meter.lap();
+        }
+    }
+
+    /// Adds a repetition, with what was spent since the last one or [`Self::begin`].
     pub(super) fn add(&mut self, case: Case, slice: Slice) {
+        let spent = self.meter.as_mut().map(Meter::lap);
+        let slice = Slice { spent, ..slice };
         match self.cases.iter_mut().find(|(known, _)| *known == case) {
             Some((_, slices)) => slices.push(slice),
             None => self.cases.push((case, vec![slice])),
@@ -102,11 +120,24 @@ impl Results {
         Some(spread.checked_mul(Decimal::ONE_HUNDRED)?.round_dp(0))
     }
 
-    /// A percentile of all repetitions' latencies, in microseconds.
-    pub(super) fn latency(&self, case: Case, quantile: f64) -> Option<u64> {
+    /// All repetitions as one.
+    fn all(&self, case: Case) -> Option<Slice> {
         let mut slices = self.slices(case).iter();
         let mut all = slices.next()?.clone();
         slices.for_each(|slice| all.add(slice));
+        Some(all)
+    }
+
+    /// What one call or event cost somebody, in microseconds of processor time.
+    fn each(&self, case: Case, whose: impl Fn(Spent) -> u64) -> Option<Decimal> {
+        let all = self.all(case)?;
+        let nanoseconds = Decimal::from(whose(all.spent?)).checked_div(all.calls.into())?;
+        Some(nanoseconds.checked_div(Decimal::ONE_THOUSAND)?.round_dp(1))
+    }
+
+    /// A percentile of all repetitions' latencies, in microseconds.
+    pub(super) fn latency(&self, case: Case, quantile: f64) -> Option<u64> {
+        let all = self.all(case)?;
         (!all.latencies.is_empty()).then(|| all.latencies.value_at_quantile(quantile))
     }
 
@@ -121,6 +152,9 @@ impl Results {
             "p50_us",
             "p99_us",
             "p99_9_us",
+            "client_cpu_us",
+            "server_cpu_us",
+            "database_cpu_us",
             "limit",
             "limit_per_second",
             "of_limit",
@@ -144,6 +178,9 @@ impl Results {
                 count(self.latency(*case, 0.5)),
                 count(self.latency(*case, 0.99)),
                 count(self.latency(*case, 0.999)),
+                decimal(self.each(*case, |spent| spent.client)),
+                decimal(self.each(*case, |spent| spent.server)),
+                decimal(self.each(*case, |spent| spent.database)),
                 limit
                     .filter(|_| limit_rate.is_some())
                     .map_or(Value::Nothing, |limit| text(limit.scene.name())),

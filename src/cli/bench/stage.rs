@@ -56,6 +56,11 @@ impl Database {
         self.cluster.connect_options(embedded::DATABASE)
     }
 
+    /// Postgres's first process.
+    pub(super) fn postmaster(&self) -> Option<u32> {
+        self.cluster.postmaster_pid()
+    }
+
     /// Where its data is.
     pub(super) fn directory(&self) -> &Path {
         &self.directory
@@ -140,6 +145,11 @@ impl Server {
         };
         server.ready_after = begun.elapsed();
         Ok(server)
+    }
+
+    /// Its process.
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// The most memory that it has had resident, in KiB.
