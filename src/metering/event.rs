@@ -164,14 +164,6 @@ pub struct Detail {
     pub provider_usage: Option<(Dialect, String)>,
 }
 
-impl Detail {
-    /// Whether there is more than the request's id, which is the event's own.
-    #[must_use]
-    pub fn is_kept_apart(&self) -> bool {
-        !self.end_user.is_empty() || !self.labels.is_empty() || self.provider_usage.is_some()
-    }
-}
-
 /// A rated usage event that can be recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewEvent {

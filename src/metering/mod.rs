@@ -30,6 +30,7 @@ pub mod quantities;
 pub mod recorder;
 pub mod report;
 pub mod rollups;
+mod rows;
 mod shard;
 mod store;
 pub mod window;

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use sqlx::{
@@ -12,14 +12,13 @@ use sqlx::{
 use uuid::Uuid;
 
 use super::{
-    dialect::Dialect,
     error::MeteringError,
-    event::{Detail, Fingerprint, NewEvent, Outcome, StoredEvent},
+    event::{Fingerprint, NewEvent, Outcome, StoredEvent},
     limits::{LOCK_TIMEOUT, STATEMENT_TIMEOUT},
     quantities::Quantities,
+    rows::Rows,
 };
 use crate::{
-    accounts::budgets::period::BudgetPeriod,
     database::store::find_by_index,
     ids::{AccountId, AuthorizationId, InstanceId, KeyId, ModelId, PriceVersionId},
     money::{Amount, Currency},
@@ -43,18 +42,10 @@ pub(super) struct Mode {
     pub expect_duplicates: bool,
 }
 
-const POST_USAGE: &str = "
-    SELECT busy, inserted, overrun_events, overruns
-    FROM post_usage($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
-                    $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32,
-                    $33, $34, $35, $36, $37, $38, $39::text[]::jsonb[], $40,
-                    $41::text[]::jsonb[])";
-const POST_NEW_USAGE: &str = "
-    SELECT busy, inserted, overrun_events, overruns
-    FROM post_new_usage($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
-                        $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31,
-                        $32, $33, $34, $35, $36, $37, $38, $39::text[]::jsonb[], $40,
-                        $41::text[]::jsonb[])";
+const POST_USAGE: &str =
+    "SELECT busy, inserted, overrun_events, overruns FROM post_usage($1, $2, $3, $4)";
+const POST_NEW_USAGE: &str =
+    "SELECT busy, inserted, overrun_events, overruns FROM post_new_usage($1, $2, $3, $4)";
 
 /// A connection for a writer, which no pool shares: a pool would ping it on every release.
 pub(super) async fn connect_writer(
@@ -84,8 +75,14 @@ pub(super) async fn post<'a>(
     batch: impl Iterator<Item = &'a NewEvent>,
 ) -> Result<Posted, sqlx::Error> {
     let statement = if mode.expect_duplicates { POST_USAGE } else { POST_NEW_USAGE };
-    let query = sqlx::query(statement).bind(instance.0).bind(mode.skip_locked);
-    let row = Columns::of(batch).bind(query).fetch_one(connection).await?;
+    let Rows { accounts, events } = Rows::of(batch);
+    let row = sqlx::query(statement)
+        .bind(instance)
+        .bind(mode.skip_locked)
+        .bind(accounts)
+        .bind(events)
+        .fetch_one(connection)
+        .await?;
     let busy: Option<Vec<Uuid>> = row.try_get("busy")?;
     let inserted: Option<Vec<Uuid>> = row.try_get("inserted")?;
     let overrun_events: Option<Vec<Uuid>> = row.try_get("overrun_events")?;
@@ -148,215 +145,16 @@ const INSERT_ALONE: &str = "
            tier_above, latency_ms, model_id,
            date_trunc('month', occurred_at AT TIME ZONE 'UTC')::date, outcome, cache_hit, charge,
            saving, authorized, request_id, provider, served_model, region, fallback_from
-    FROM unnest($2::integer[], $3::uuid[], $4::uuid[], $5::timestamptz[], $6::bigint[],
-                $7::integer[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[],
-                $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[],
-                $17::integer[], $18::smallint[], $19::boolean[], $20::numeric[], $21::numeric[],
-                $22::numeric[], $23::timestamptz[], $24::uuid[], $25::text[], $26::text[],
-                $27::text[], $28::text[], $29::text[])
-         AS event (slot, event_id, key_id, occurred_at, price_version, model_id,
-                   input, output, cache_read, cache_write, reasoning, audio_input, audio_output,
-                   images, tier_above, latency_ms, outcome, cache_hit, charge, saving, authorized,
-                   settle_by, issuer, request_id, provider, served_model, region, fallback_from)";
+    FROM unnest($2::usage_to_post[])";
 
 /// Inserts the rows of a batch into the bare table, and posts nothing.
 pub(super) async fn insert_alone<'a>(
     connection: &mut PgConnection,
     batch: impl Iterator<Item = &'a NewEvent>,
 ) -> Result<(), sqlx::Error> {
-    let (_, _, query) = Columns::of(batch).bind_events(sqlx::query(INSERT_ALONE));
-    query.execute(connection).await?;
+    let Rows { accounts, events } = Rows::of(batch);
+    sqlx::query(INSERT_ALONE).bind(accounts).bind(events).execute(connection).await?;
     Ok(())
-}
-
-/// A batch turned on its side: one array per column.
-#[derive(Default)]
-struct Columns<'a> {
-    accounts: Vec<Uuid>,
-    slots: Vec<i32>,
-    event_ids: Vec<Uuid>,
-    key_ids: Vec<Uuid>,
-    occurred_at: Vec<DateTime<Utc>>,
-    price_versions: Vec<i64>,
-    model_ids: Vec<i32>,
-    counts: [Vec<i64>; 8],
-    tiers: Vec<i64>,
-    latencies: Vec<Option<i32>>,
-    outcomes: Vec<i16>,
-    cache_hits: Vec<bool>,
-    charges: Vec<Decimal>,
-    savings: Vec<Decimal>,
-    authorized: Vec<Decimal>,
-    settle_by: Vec<Option<DateTime<Utc>>>,
-    issuers: Vec<Option<Uuid>>,
-    texts: [Vec<&'a str>; 5],
-    budgets: BudgetColumns,
-    details: DetailColumns<'a>,
-}
-
-/// Which events are charged to which budgets.
-#[derive(Default)]
-struct BudgetColumns {
-    firsts: Vec<i32>,
-    counts: Vec<i32>,
-    events: Vec<i32>,
-    budgets: Vec<Uuid>,
-    starts: Vec<NaiveDate>,
-}
-
-/// What is kept apart, of the events that have such.
-#[derive(Default)]
-struct DetailColumns<'a> {
-    events: Vec<i32>,
-    end_users: Vec<&'a str>,
-    labels: Vec<Option<String>>,
-    dialects: Vec<Option<i16>>,
-    provider_usages: Vec<Option<&'a str>>,
-}
-
-type Query<'a> = sqlx::query::Query<'a, sqlx::Postgres, sqlx::postgres::PgArguments>;
-
-impl<'a> Columns<'a> {
-    fn of(batch: impl Iterator<Item = &'a NewEvent>) -> Self {
-        let mut columns = Self::default();
-        batch.for_each(|event| columns.push(event));
-        columns
-    }
-
-    fn push(&mut self, event: &'a NewEvent) {
-        if self.accounts.last() != Some(&event.account_id.0) {
-            self.accounts.push(event.account_id.0);
-        }
-        self.slots.push(place(self.accounts.len()));
-        self.event_ids.push(event.event_id.0);
-        self.key_ids.push(event.fingerprint.key_id.0);
-        self.occurred_at.push(event.occurred_at);
-        self.price_versions.push(event.price_version.0);
-        self.model_ids.push(event.model_id.0);
-        let used = &event.fingerprint.quantities;
-        let counts = [
-            used.input,
-            used.output,
-            used.cache_read,
-            used.cache_write,
-            used.reasoning,
-            used.audio_input,
-            used.audio_output,
-            used.images,
-        ];
-        for (column, count) in self.counts.iter_mut().zip(counts) {
-            column.push(signed(count));
-        }
-        self.tiers.push(signed(event.tier_above.unwrap_or(0)));
-        let served = &event.served;
-        let latency = served.latency.map(|latency| latency.as_millis());
-        self.latencies.push(latency.map(|latency| i32::try_from(latency).unwrap_or(i32::MAX)));
-        self.outcomes.push(event.fingerprint.outcome.number());
-        self.cache_hits.push(event.fingerprint.cache_hit);
-        self.charges.push(event.charge.decimal());
-        self.savings.push(event.saving.decimal());
-        let reserved = event.authorized.map_or(Amount::ZERO, |authorized| authorized.reserved);
-        self.authorized.push(reserved.decimal());
-        self.settle_by.push(event.authorized.map(|authorized| authorized.covered_until));
-        self.issuers.push(event.authorized.map(|authorized| authorized.issuer.0));
-        let texts = [
-            &event.detail.request_id,
-            &served.provider,
-            &served.served_model,
-            &served.region,
-            &served.fallback_from,
-        ];
-        for (column, text) in self.texts.iter_mut().zip(texts) {
-            column.push(text);
-        }
-        let number = place(self.event_ids.len());
-        self.budgets.push(number, &event.budgets);
-        self.details.push(number, &event.detail);
-    }
-
-    fn bind(self, query: Query<'a>) -> Query<'a> {
-        let (budgets, details, query) = self.bind_events(query);
-        query
-            .bind(budgets.firsts)
-            .bind(budgets.counts)
-            .bind(budgets.events)
-            .bind(budgets.budgets)
-            .bind(budgets.starts)
-            .bind(details.events)
-            .bind(details.end_users)
-            .bind(details.labels)
-            .bind(details.dialects)
-            .bind(details.provider_usages)
-    }
-
-    /// Binds what the rows of events are made of, and gives back the rest.
-    fn bind_events(self, query: Query<'a>) -> (BudgetColumns, DetailColumns<'a>, Query<'a>) {
-        let mut query = query
-            .bind(self.accounts)
-            .bind(self.slots)
-            .bind(self.event_ids)
-            .bind(self.key_ids)
-            .bind(self.occurred_at)
-            .bind(self.price_versions)
-            .bind(self.model_ids);
-        for counts in self.counts {
-            query = query.bind(counts);
-        }
-        query = query
-            .bind(self.tiers)
-            .bind(self.latencies)
-            .bind(self.outcomes)
-            .bind(self.cache_hits)
-            .bind(self.charges)
-            .bind(self.savings)
-            .bind(self.authorized)
-            .bind(self.settle_by)
-            .bind(self.issuers);
-        for texts in self.texts {
-            query = query.bind(texts);
-        }
-        (self.budgets, self.details, query)
-    }
-}
-
-impl BudgetColumns {
-    fn push(&mut self, number: i32, budgets: &[BudgetPeriod]) {
-        self.firsts.push(place(self.budgets.len() + 1));
-        self.counts.push(place(budgets.len()));
-        for BudgetPeriod { budget, start } in budgets {
-            self.events.push(number);
-            self.budgets.push(budget.0);
-            self.starts.push(*start);
-        }
-    }
-}
-
-impl<'a> DetailColumns<'a> {
-    fn push(&mut self, number: i32, detail: &'a Detail) {
-        if !detail.is_kept_apart() {
-            return;
-        }
-        self.events.push(number);
-        self.end_users.push(&detail.end_user);
-        self.labels.push((!detail.labels.is_empty()).then(|| json!(detail.labels).to_string()));
-        let usage = detail.provider_usage.as_ref();
-        self.dialects.push(usage.map(|(dialect, _)| dialect_number(*dialect)));
-        self.provider_usages.push(usage.map(|(_, json)| json.as_str()));
-    }
-}
-
-/// A place in an array; batches are far smaller than what it holds.
-fn place(number: usize) -> i32 {
-    i32::try_from(number).unwrap_or(i32::MAX)
-}
-
-/// The number of a dialect, as in the contract.
-const fn dialect_number(dialect: Dialect) -> i16 {
-    match dialect {
-        Dialect::OpenAi => 1,
-        Dialect::Anthropic => 2,
-        Dialect::Gemini => 3,
-    }
 }
 
 const STORED: &str = "
@@ -450,11 +248,6 @@ pub(super) fn currency(row: &PgRow) -> Result<Currency, sqlx::Error> {
 
 fn unreadable(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> sqlx::Error {
     sqlx::Error::Decode(cause.into())
-}
-
-/// Counts are bounded far below what a `bigint` holds.
-fn signed(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 /// Keeps an event that the database refuses, for an operator to look at.

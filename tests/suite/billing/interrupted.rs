@@ -10,7 +10,7 @@ use tollgate::{
 };
 
 use super::{a_seller, customer, month, noon, work, world};
-use crate::harness::{books::posted_columns, postgres::fresh_database, world::usd};
+use crate::harness::{books::usage_to_post, postgres::fresh_database, world::usd};
 
 /// How often a closing is killed.
 const KILLS: u32 = 60;
@@ -145,26 +145,22 @@ const USE: &str = concat!(
         FROM batch
         CROSS JOIN LATERAL unnest(accounts) WITH ORDINALITY AS one (account_id, slot)
         CROSS JOIN generate_series(1, 3) AS part
-    ), columns AS (
-        SELECT array_agg(slot::integer ORDER BY slot, part) AS slots,
-               array_agg((substr(base::text, 1, 14) || '7' || substr(base::text, 16, 4) || '8'
-                          || lpad(to_hex(slot * 10 + part), 15, '0'))::uuid ORDER BY slot, part) AS ids,
-               array_agg(account_id ORDER BY slot, part) AS keys,
-               array_agg($1::timestamptz + part * interval '1 day' ORDER BY slot, part) AS times,
-               array_agg(now() + interval '1 hour') AS deadlines,
-               array_agg((1000003 * part)::bigint ORDER BY slot, part) AS input,
-               array_agg(1.000003 * part ORDER BY slot, part) AS charges,
-               array_agg(1) AS ones, array_agg(0::bigint) AS zeros, array_agg(false) AS falses,
-               array_agg(NULL::integer) AS unknown, array_agg(NULL::uuid) AS nobody,
-               array_agg(''::text) AS empty
+    ), events AS (
+        SELECT array_agg(",
+    usage_to_post!(
+        "slot",
+        "(substr(base::text, 1, 14) || '7' || substr(base::text, 16, 4) || '8'
+          || lpad(to_hex(slot * 10 + part), 15, '0'))::uuid",
+        "account_id",
+        "$1::timestamptz + part * interval '1 day'",
+        "1000003 * part",
+        "1.000003 * part"
+    ),
+    " ORDER BY slot, part) AS rows
         FROM event
     )
-    SELECT post_usage(
-        p_instance => '00000000-0000-0000-0000-000000000000', p_skip_locked => false,
-        p_accounts => accounts, p_slots => slots, ",
-    posted_columns!(),
-    "
-    FROM columns, batch"
+    SELECT post_usage('00000000-0000-0000-0000-000000000000', false, accounts, rows)
+    FROM events, batch"
 );
 
 #[tokio::test]

@@ -243,44 +243,25 @@ pub(crate) fn promotional(account: AccountId, credits: &str) -> PromotionalChang
     }
 }
 
-/// The rest of a call of `post_usage`, over arrays of these names: usage of one model and nothing but
-/// its input, charged and authorized alike.
-macro_rules! posted_columns {
-    () => {
-        "p_event_ids => ids, p_key_ids => keys,
-        p_occurred_at => times, p_price_versions => ones::bigint[], p_model_ids => ones,
-        p_input => input, p_output => zeros, p_cache_read => zeros, p_cache_write => zeros,
-        p_reasoning => zeros, p_audio_input => zeros, p_audio_output => zeros, p_images => zeros,
-        p_tiers => zeros, p_latencies => unknown, p_outcomes => ones::smallint[],
-        p_cache_hits => falses, p_charges => charges, p_savings => zeros::numeric[],
-        p_authorized => charges, p_settle_by => deadlines, p_issuers => nobody,
-        p_request_ids => empty, p_providers => empty, p_served_models => empty,
-        p_regions => empty, p_fallbacks => empty, p_budget_firsts => ones,
-        p_budget_counts => zeros::integer[], p_budget_events => '{}', p_budgets => '{}',
-        p_budget_starts => '{}', p_detail_events => '{}', p_detail_end_users => '{}',
-        p_detail_labels => '{}', p_detail_dialects => '{}', p_detail_usages => '{}')"
+/// A row for `post_usage` of these expressions: usage of one model and nothing but its input, charged and
+/// authorized alike, by nobody.
+macro_rules! usage_to_post {
+    ($slot:literal, $event_id:literal, $key_id:literal, $at:literal, $input:literal, $charge:literal) => {
+        concat!(
+            "(", $slot, ", ", $event_id, ", ", $key_id, ", ", $at, ", 1, 1, ", $input,
+            ", 0, 0, 0, 0, 0, 0, 0, 0, NULL, 1, false, ", $charge, ", 0, ", $charge,
+            ", now() + interval '1 hour', NULL, '', '', '', '', '', NULL, NULL, '', NULL, NULL, NULL)\
+             ::usage_to_post"
+        )
     };
 }
-pub(crate) use posted_columns;
+pub(crate) use usage_to_post;
 
 /// One batch of one account; every event used as many input tokens as its charge has millionths.
 const POST: &str = concat!(
     "
-    WITH batch AS (
-        SELECT array_agg(event_id ORDER BY event_id) AS ids,
-               array_agg(charge ORDER BY event_id) AS charges,
-               array_agg((charge * 1000000)::bigint ORDER BY event_id) AS input,
-               array_agg($1::uuid) AS keys, array_agg(now()) AS times,
-               array_agg(now() + interval '1 hour') AS deadlines,
-               array_agg(1) AS ones, array_agg(0::bigint) AS zeros, array_agg(false) AS falses,
-               array_agg(NULL::integer) AS unknown, array_agg(NULL::uuid) AS nobody,
-               array_agg(''::text) AS empty
-        FROM unnest($2::uuid[], $3::numeric[]) AS event (event_id, charge)
-    )
-    SELECT post_usage(
-        p_instance => '00000000-0000-0000-0000-000000000000', p_skip_locked => false,
-        p_accounts => ARRAY[$1], p_slots => ones, ",
-    posted_columns!(),
-    "
-    FROM batch"
+    SELECT post_usage('00000000-0000-0000-0000-000000000000', false, ARRAY[$1::uuid], array_agg(",
+    usage_to_post!("1", "event_id", "$1", "now()", "(charge * 1000000)::bigint", "charge"),
+    " ORDER BY event_id))
+    FROM unnest($2::uuid[], $3::numeric[]) AS event (event_id, charge)"
 );

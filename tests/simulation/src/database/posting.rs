@@ -1,4 +1,4 @@
-//! Usage: `post_usage` and `post_new_usage` (migration 0013), and what a replay is answered.
+//! Usage: `post_usage` and `post_new_usage` (migration 0029), and what a replay is answered.
 
 use std::collections::{BTreeMap, BTreeSet};
 
