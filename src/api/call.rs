@@ -68,9 +68,15 @@ impl Endings {
     }
 }
 
-/// Puts a [`CallService`] around the services.
+/// Puts a [`CallService`] around the services. Each call takes a clone, which is one pointer.
 #[derive(Debug, Clone)]
 pub struct CallLayer {
+    shared: Arc<Shared>,
+}
+
+/// What the calls of a thread have in common.
+#[derive(Debug)]
+struct Shared {
     gate: Arc<Gate>,
     metrics: CallMetrics,
     endings: Endings,
@@ -80,15 +86,27 @@ pub struct CallLayer {
 impl CallLayer {
     /// A layer that lets in whom `gate` admits, and notes what becomes of changes.
     #[must_use]
-    pub const fn new(
+    pub fn new(
         gate: Arc<Gate>,
         metrics: CallMetrics,
         endings: Endings,
         attempts: Attempts,
     ) -> Self {
-        Self { gate, metrics, endings, attempts }
+        Self { shared: Arc::new(Shared { gate, metrics, endings, attempts }) }
     }
 
+    /// The same for one more thread: the pointer that its calls count and the lock that they look
+    /// under are its own, so that threads do not wait for each other's.
+    #[must_use]
+    pub fn of_a_thread(&self) -> Self {
+        let Shared { gate, metrics, endings, attempts } = &*self.shared;
+        let endings =
+            Endings { closing: endings.closing.child_token(), cut: endings.cut.child_token() };
+        Self::new(Arc::clone(gate), metrics.clone(), endings, attempts.clone())
+    }
+}
+
+impl Shared {
     /// What the audit trail is to know of a call, if it is one of a change.
     fn attempt(&self, request: &Request<Body>, served: &Arc<ServedCall>) -> Arc<Attempt> {
         let authorization = sole_authorization(request.headers()).ok().flatten();
@@ -109,7 +127,7 @@ impl<S> Layer<S> for CallLayer {
     type Service = CallService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        CallService { inner, shared: self.clone() }
+        CallService { inner, shared: Arc::clone(&self.shared) }
     }
 }
 
@@ -117,7 +135,7 @@ impl<S> Layer<S> for CallLayer {
 #[derive(Debug, Clone)]
 pub struct CallService<S> {
     inner: S,
-    shared: CallLayer,
+    shared: Arc<Shared>,
 }
 
 impl<S> Service<Request<Body>> for CallService<S>
@@ -136,7 +154,7 @@ where
         let request_id = request_id(request.headers());
         let permission = permission_for(request.uri().path());
         let rpc = known_rpc(permission, request.uri().path());
-        let call = Call::begin(ServedCall { request_id, rpc }, self.shared.metrics.clone());
+        let call = Call::begin(ServedCall { request_id, rpc }, &self.shared);
         let _serving = serving(&call.served);
 
         let attempt = permission
@@ -158,9 +176,7 @@ where
                 }
             }
         };
-        let ending = self.shared.endings.of(rpc).clone();
-        let audit = attempt.map(|attempt| (attempt, self.shared.attempts.clone()));
-        CallFuture { state, call: Some(call), ending, audit }
+        CallFuture { state, call: Some(call), attempt }
     }
 }
 
@@ -169,8 +185,7 @@ where
 pub struct CallFuture<F> {
     state: State<F>,
     call: Option<Call>,
-    ending: CancellationToken,
-    audit: Option<(Arc<Attempt>, Attempts)>,
+    attempt: Option<Arc<Attempt>>,
 }
 
 #[derive(Debug)]
@@ -219,14 +234,13 @@ where
         }
         // A refusal has its status in the headers and no body.
         if let Some(code) = code_in(response.headers()) {
-            if let Some((attempt, attempts)) = this.audit.take().filter(|_| code != Code::Ok) {
-                attempt.failed(&attempts, response.headers(), code_name(code));
+            if let Some(attempt) = this.attempt.take().filter(|_| code != Code::Ok) {
+                attempt.failed(&call.shared.attempts, response.headers(), code_name(code));
             }
             call.end(code);
             return Poll::Ready(Ok(response));
         }
-        let ending = Ending::Token(this.ending.clone());
-        Poll::Ready(Ok(response.map(|body| Body::new(WatchedBody { body, call, ending }))))
+        Poll::Ready(Ok(response.map(|body| Body::new(WatchedBody { body, call, ending: None }))))
     }
 }
 
@@ -234,28 +248,19 @@ where
 struct WatchedBody {
     body: Body,
     call: Call,
-    ending: Ending,
-}
-
-/// What ends a stream. A unary answer never waits, so it never pays for more than the token.
-enum Ending {
-    Token(CancellationToken),
-    Waiting(Pin<Box<WaitForCancellationFutureOwned>>),
-}
-
-impl Ending {
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if let Self::Token(token) = self {
-            *self = Self::Waiting(Box::pin(token.clone().cancelled_owned()));
-        }
-        match self {
-            Self::Waiting(cancelled) => cancelled.as_mut().poll(context),
-            Self::Token(_) => Poll::Pending,
-        }
-    }
+    /// What ends a stream. A unary answer never waits, so it never pays for it.
+    ending: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
 impl WatchedBody {
+    fn poll_ending(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Call { shared, served, .. } = &self.call;
+        let ending = self.ending.get_or_insert_with(|| {
+            Box::pin(shared.endings.of(served.rpc).clone().cancelled_owned())
+        });
+        ending.as_mut().poll(context)
+    }
+
     /// The stream's last frame, instead of whatever it would have said.
     fn end_with(&mut self, status: &Status) -> Frame<Bytes> {
         self.body = Body::empty();
@@ -280,7 +285,7 @@ impl http_body::Body for WatchedBody {
         let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(context)));
         let frame = match polled {
             Ok(Poll::Pending) => {
-                if this.ending.poll(context).is_pending() {
+                if this.poll_ending(context).is_pending() {
                     return Poll::Pending;
                 }
                 Some(Ok(this.end_with(&to_status(&ShuttingDown))))
@@ -314,14 +319,15 @@ impl http_body::Body for WatchedBody {
 struct Call {
     served: Arc<ServedCall>,
     started: Instant,
-    metrics: CallMetrics,
+    shared: Arc<Shared>,
     ended: bool,
 }
 
 impl Call {
-    fn begin(served: ServedCall, metrics: CallMetrics) -> Self {
-        metrics.in_flight.inc();
-        Self { served: Arc::new(served), started: Instant::now(), metrics, ended: false }
+    fn begin(served: ServedCall, shared: &Arc<Shared>) -> Self {
+        shared.metrics.in_flight.inc();
+        let (served, shared) = (Arc::new(served), Arc::clone(shared));
+        Self { served, started: Instant::now(), shared, ended: false }
     }
 
     fn end(&mut self, code: Code) {
@@ -330,9 +336,10 @@ impl Call {
         }
         self.ended = true;
         let (elapsed, rpc) = (self.started.elapsed(), self.served.rpc);
-        self.metrics.in_flight.dec();
-        self.metrics.ended.get_or_create(&[("rpc", rpc), ("code", code_name(code))]).inc();
-        self.metrics.seconds.get_or_create(&[("rpc", rpc)]).observe(elapsed.as_secs_f64());
+        let metrics = &self.shared.metrics;
+        metrics.in_flight.dec();
+        metrics.ended.get_or_create(&[("rpc", rpc), ("code", code_name(code))]).inc();
+        metrics.seconds.get_or_create(&[("rpc", rpc)]).observe(elapsed.as_secs_f64());
         let _serving = serving(&self.served);
         tracing::debug!(code = code_name(code), ?elapsed, "the call ended");
     }

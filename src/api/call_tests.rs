@@ -77,7 +77,7 @@ impl http_body::Body for PanicsInTheMiddle {
 }
 
 fn counted(layer: &CallLayer, rpc: &'static str, code: &'static str) -> u64 {
-    layer.metrics.ended.get_or_create(&[("rpc", rpc), ("code", code)]).get()
+    layer.shared.metrics.ended.get_or_create(&[("rpc", rpc), ("code", code)]).get()
 }
 
 async fn code_at_the_end(response: Response<Body>) -> Code {
@@ -100,7 +100,7 @@ async fn a_panic_in_a_handler_is_internal_for_that_call_alone() {
     assert_eq!(code_in(answer.headers()), Some(Code::NotFound));
     assert_eq!(counted(&layer, RECORD, "INTERNAL"), 1);
     assert_eq!(counted(&layer, RECORD, "NOT_FOUND"), 1);
-    assert_eq!(layer.metrics.in_flight.get(), 0);
+    assert_eq!(layer.shared.metrics.in_flight.get(), 0);
 }
 
 #[tokio::test]
@@ -170,12 +170,12 @@ async fn watching_health_ends_when_the_door_closes_and_a_stream_of_ours_only_whe
     let stream = service.clone().oneshot(request(STREAM)).await.unwrap();
     let stream = tokio::spawn(code_at_the_end(stream));
 
-    layer.endings.closing.cancel();
+    layer.shared.endings.closing.cancel();
     assert_eq!(code_at_the_end(watch).await, Code::Unavailable);
     tokio::time::sleep(Duration::from_millis(20)).await;
     assert!(!stream.is_finished(), "it may still answer what it received");
 
-    layer.endings.cut.cancel();
+    layer.shared.endings.cut.cancel();
     assert_eq!(stream.await.unwrap(), Code::Unavailable);
     let late = service.oneshot(request(RECORD)).await.unwrap();
     assert_eq!(code_in(late.headers()), Some(Code::Unavailable));
@@ -187,5 +187,5 @@ async fn a_call_whose_caller_went_away_counts_as_cancelled() {
     let service = layer.layer(service_fn(|_: Request<Body>| async { Ok(silent()) }));
     drop(service.oneshot(request(STREAM)).await.unwrap());
     assert_eq!(counted(&layer, STREAM, "CANCELLED"), 1);
-    assert_eq!(layer.metrics.in_flight.get(), 0);
+    assert_eq!(layer.shared.metrics.in_flight.get(), 0);
 }

@@ -41,7 +41,7 @@ impl Authorizer {
         max_output_tokens: u64,
         allow_reduced_output: bool,
     ) -> Result<Decision, AuthorizationError> {
-        let claims = self.signer.verify(token)?;
+        let claims = self.claims(token)?;
         self.still_allowed()?;
         let extend = || self.extend_claims(&claims, max_output_tokens, allow_reduced_output);
         decided(with_what_holds(extend).await)

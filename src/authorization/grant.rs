@@ -25,6 +25,10 @@ use crate::{
 /// Longer than any grant we sign; what is longer is not read.
 const MAX_TOKEN_LENGTH: usize = 16 * 1024;
 
+/// Bytes of the claims, a multiple of three, in which the account and the authorization are named.
+const PLACE_LENGTH: usize = 159;
+const UUID_LENGTH: usize = 36;
+
 /// Why a grant token is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum GrantError {
@@ -297,6 +301,17 @@ impl GrantSigner {
     }
 }
 
+/// Whose grant a token says that it is, and which. Nothing is verified; `None` for a token that is not
+/// put together as ours are.
+pub(super) fn place_in(token: &str) -> Option<(AccountId, AuthorizationId)> {
+    let json = token.split('.').nth(1)?.get(..PLACE_LENGTH / 3 * 4)?;
+    let mut decoded = [0; PLACE_LENGTH];
+    URL_SAFE_NO_PAD.decode_slice(json, &mut decoded).ok()?;
+    let text = std::str::from_utf8(&decoded).ok()?;
+    let id = |name: &str| text.split_once(name)?.1.get(..UUID_LENGTH);
+    Some((id("\"acc\":\"")?.parse().ok()?, id("\"jti\":\"")?.parse().ok()?))
+}
+
 /// What a token without one of our headers is.
 fn strange(token: &str) -> GrantError {
     match jsonwebtoken::decode_header(token) {
@@ -375,6 +390,21 @@ mod tests {
         assert_eq!(read.max_output_tokens, u64::MAX);
         assert_eq!(read.budgets.len(), 1);
         assert_eq!(read.pools().last(), Some(&PoolKey::Funds));
+    }
+
+    #[test]
+    fn a_token_says_whose_it_is_before_it_is_verified() {
+        let signer = GrantSigner::new(&[key("a", 1, false)]).unwrap();
+        let (mut bare, full) = (claims(), claims());
+        (bare.budgets, bare.labels) = (Vec::new(), BTreeMap::new());
+        (bare.model, bare.request_id) = (String::new(), String::new());
+        for claims in [bare, full] {
+            let token = signer.sign(&claims).unwrap();
+            assert_eq!(place_in(&token), Some((claims.account_id, claims.authorization_id)));
+        }
+        for garbage in ["", "a.b.c", &"é".repeat(400), &format!("a.{}.c", "A".repeat(400))] {
+            assert_eq!(place_in(garbage), None);
+        }
     }
 
     #[test]

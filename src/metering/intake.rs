@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     accounts::directory::{Directory, DirectoryError},
-    authorization::grant::{GrantClaims, GrantSigner},
+    authorization::{Authorizer, grant::GrantClaims},
     catalog::{book::PriceBook, rating, version::PricingTerms},
     clock,
     ids::{AccountId, AuthorizationId, KeyId},
@@ -103,7 +103,7 @@ impl Ticket {
 /// Takes usage from gateways. Cheap to clone; all clones are the same.
 #[derive(Clone)]
 pub struct Intake {
-    signer: GrantSigner,
+    authorizer: Arc<Authorizer>,
     book: Arc<PriceBook>,
     directory: Arc<Directory>,
     recorder: Recorder,
@@ -140,16 +140,16 @@ impl Origin {
 }
 
 impl Intake {
-    /// An intake for what `signer` signed and `book` prices.
+    /// An intake for what `authorizer` granted and `book` prices.
     #[must_use]
     pub const fn new(
-        signer: GrantSigner,
+        authorizer: Arc<Authorizer>,
         book: Arc<PriceBook>,
         directory: Arc<Directory>,
         recorder: Recorder,
         pool: PgPool,
     ) -> Self {
-        Self { signer, book, directory, recorder, pool }
+        Self { authorizer, book, directory, recorder, pool }
     }
 
     /// Records usage: OK means committed and on the disk.
@@ -210,7 +210,7 @@ impl Intake {
 
     async fn origin(&self, source: Source) -> Result<Origin, MeteringError> {
         match source {
-            Source::Token(token) => Ok(Origin::Grant(Box::new(self.signer.verify(&token)?))),
+            Source::Token(token) => Ok(Origin::Grant(Box::new(self.authorizer.claims(&token)?))),
             Source::Unauthorized(work) => {
                 let account = slowly(self.directory.resolve(&work.account)).await.map_err(
                     |error| match error {

@@ -88,7 +88,7 @@ impl Doors {
             let (sender, arrivals) = mpsc::unbounded_channel();
             let door = Door {
                 tasks: tasks.clone(),
-                layer: layer.clone(),
+                layer: layer.of_a_thread(),
                 routes: routes.clone(),
                 tls: entrance.tls.clone(),
                 over: over.clone(),

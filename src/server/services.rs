@@ -87,7 +87,7 @@ pub(super) async fn routes(
     );
 
     let intake = Intake::new(
-        domain.authorizer.signer().clone(),
+        Arc::clone(&domain.authorizer),
         Arc::clone(&domain.book),
         Arc::clone(directory),
         domain.recorder.clone(),
