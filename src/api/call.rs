@@ -141,6 +141,7 @@ pub struct CallService<S> {
 impl<S> Service<Request<Body>> for CallService<S>
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Unpin,
 {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -168,7 +169,7 @@ where
                 }
                 request.extensions_mut().insert(Arc::clone(&call.served));
                 match &attempt {
-                    None => State::Running(Box::pin(self.inner.call(request))),
+                    None => State::Running(self.inner.call(request)),
                     Some(attempt) => {
                         let request = request.map(|body| attempt.listen(body));
                         State::Audited(Box::pin(attempt.scope(self.inner.call(request))))
@@ -191,15 +192,15 @@ pub struct CallFuture<F> {
 #[derive(Debug)]
 enum State<F> {
     Refused(Option<Response<Body>>),
-    Running(Pin<Box<F>>),
+    Running(F),
     Audited(Pin<Box<Within<F>>>),
 }
 
-impl<F: Future> State<F> {
+impl<F: Future + Unpin> State<F> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<F::Output>> {
         match self {
             Self::Refused(_) => Poll::Ready(None),
-            Self::Running(future) => future.as_mut().poll(context).map(Some),
+            Self::Running(future) => Pin::new(future).poll(context).map(Some),
             Self::Audited(future) => future.as_mut().poll(context).map(Some),
         }
     }
@@ -207,7 +208,7 @@ impl<F: Future> State<F> {
 
 impl<F> Future for CallFuture<F>
 where
-    F: Future<Output = Result<Response<Body>, Infallible>>,
+    F: Future<Output = Result<Response<Body>, Infallible>> + Unpin,
 {
     type Output = Result<Response<Body>, Infallible>;
 

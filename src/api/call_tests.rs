@@ -43,6 +43,17 @@ fn request(path: &str) -> Request<Body> {
         .unwrap()
 }
 
+/// A service whose calls this function answers.
+fn handler<Handler, Answering>(
+    mut answer: Handler,
+) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Unpin> + Clone
+where
+    Handler: FnMut(Request<Body>) -> Answering + Clone,
+    Answering: Future<Output = Result<Response<Body>, Infallible>>,
+{
+    service_fn(move |request| Box::pin(answer(request)))
+}
+
 /// An answer whose body never has anything to say.
 fn silent() -> Response<Body> {
     Response::new(Body::new(Silent))
@@ -88,7 +99,7 @@ async fn code_at_the_end(response: Response<Body>) -> Code {
 #[tokio::test]
 async fn a_panic_in_a_handler_is_internal_for_that_call_alone() {
     let layer = layer();
-    let service = layer.layer(service_fn(|request: Request<Body>| async move {
+    let service = layer.layer(handler(|request: Request<Body>| async move {
         assert!(!request.headers().contains_key("panic"), "on purpose");
         Ok(Status::not_found("nothing").into_http())
     }));
@@ -106,7 +117,7 @@ async fn a_panic_in_a_handler_is_internal_for_that_call_alone() {
 #[tokio::test]
 async fn a_panic_in_the_middle_of_a_stream_ends_it_with_internal() {
     let layer = layer();
-    let service = layer.layer(service_fn(|_: Request<Body>| async {
+    let service = layer.layer(handler(|_: Request<Body>| async {
         Ok(Response::new(Body::new(PanicsInTheMiddle)))
     }));
     let answer = service.oneshot(request(STREAM)).await.unwrap();
@@ -116,7 +127,7 @@ async fn a_panic_in_the_middle_of_a_stream_ends_it_with_internal() {
 
 #[tokio::test]
 async fn a_handler_is_told_who_calls_and_under_which_id() {
-    let service = layer().layer(service_fn(|request: Request<Body>| async move {
+    let service = layer().layer(handler(|request: Request<Body>| async move {
         let caller = request.extensions().get::<Caller>().unwrap();
         let served = request.extensions().get::<Arc<ServedCall>>().unwrap();
         let seen = format!("{} {}", caller.subject, served.request_id);
@@ -141,7 +152,7 @@ async fn a_handler_is_told_who_calls_and_under_which_id() {
 #[tokio::test]
 async fn a_refusal_never_reaches_the_handler_and_still_has_an_id() {
     let layer = layer();
-    let service = layer.layer(service_fn(async |_: Request<Body>| -> Result<_, Infallible> {
+    let service = layer.layer(handler(async |_: Request<Body>| -> Result<_, Infallible> {
         panic!("it was let in")
     }));
     let nameless = Request::builder().uri(RECORD).body(Body::empty()).unwrap();
@@ -154,8 +165,7 @@ async fn a_refusal_never_reaches_the_handler_and_still_has_an_id() {
 #[tokio::test]
 async fn a_path_that_is_not_ours_makes_no_label() {
     let layer = layer();
-    let service =
-        layer.layer(service_fn(|_: Request<Body>| async { Ok(Status::ok("").into_http()) }));
+    let service = layer.layer(handler(|_: Request<Body>| async { Ok(Status::ok("").into_http()) }));
     let answer = service.oneshot(request("/any.Service/Name")).await.unwrap();
     assert_eq!(code_in(answer.headers()), Some(Code::Unimplemented));
     assert_eq!(counted(&layer, OTHER_RPC, "UNIMPLEMENTED"), 1);
@@ -165,7 +175,7 @@ async fn a_path_that_is_not_ours_makes_no_label() {
 #[expect(clippy::disallowed_methods, reason = "a stream that this test alone waits for")]
 async fn watching_health_ends_when_the_door_closes_and_a_stream_of_ours_only_when_cut() {
     let layer = layer();
-    let service = layer.layer(service_fn(|_: Request<Body>| async { Ok(silent()) }));
+    let service = layer.layer(handler(|_: Request<Body>| async { Ok(silent()) }));
     let watch = service.clone().oneshot(request(WATCH)).await.unwrap();
     let stream = service.clone().oneshot(request(STREAM)).await.unwrap();
     let stream = tokio::spawn(code_at_the_end(stream));
@@ -184,7 +194,7 @@ async fn watching_health_ends_when_the_door_closes_and_a_stream_of_ours_only_whe
 #[tokio::test]
 async fn a_call_whose_caller_went_away_counts_as_cancelled() {
     let layer = layer();
-    let service = layer.layer(service_fn(|_: Request<Body>| async { Ok(silent()) }));
+    let service = layer.layer(handler(|_: Request<Body>| async { Ok(silent()) }));
     drop(service.oneshot(request(STREAM)).await.unwrap());
     assert_eq!(counted(&layer, STREAM, "CANCELLED"), 1);
     assert_eq!(layer.shared.metrics.in_flight.get(), 0);

@@ -23,12 +23,13 @@ use tokio::{
 };
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{service::Routes, transport::Server};
+use tonic::transport::Server;
 
 use super::{
     CONCURRENT_STREAMS, CONNECTIONS, GIVEN_UP, HEADER_LIMIT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT,
     ServerError,
     connection::{Arrival, Connection},
+    dispatch::Dispatch,
     tls::Tls,
 };
 use crate::{
@@ -78,7 +79,7 @@ impl Doors {
     pub(super) fn open(
         tasks: &Tasks,
         layer: &CallLayer,
-        routes: &Routes,
+        dispatch: &Dispatch,
         entrance: Entrance,
     ) -> Result<Self, ServerError> {
         let (ended, calls_ended) = mpsc::channel(1);
@@ -89,7 +90,7 @@ impl Doors {
             let door = Door {
                 tasks: tasks.clone(),
                 layer: layer.of_a_thread(),
-                routes: routes.clone(),
+                dispatch: dispatch.clone(),
                 tls: entrance.tls.clone(),
                 over: over.clone(),
                 admission: Arc::clone(&entrance.admission),
@@ -178,7 +179,7 @@ fn unbound(stream: TcpStream) -> io::Result<std::net::TcpStream> {
 struct Door {
     tasks: Tasks,
     layer: CallLayer,
-    routes: Routes,
+    dispatch: Dispatch,
     tls: Option<Arc<Tls>>,
     over: CancellationToken,
     admission: Arc<Admission>,
@@ -222,7 +223,7 @@ impl Door {
             .http2_max_pending_accept_reset_streams(Some(GIVEN_UP))
             .layer(self.layer)
             .serve_with_incoming_shutdown(
-                self.routes.prepare(),
+                self.dispatch.prepare(),
                 incoming,
                 closing.clone().cancelled_owned(),
             );

@@ -7,6 +7,7 @@
 
 mod callers;
 mod connection;
+mod dispatch;
 mod domain;
 mod doors;
 mod error;
@@ -167,8 +168,8 @@ pub async fn start(config: Config) -> Result<RunningServer, ServerError> {
         details_retention_days: config.details_retention_days,
     };
     let (health, health_service) = Health::new(parts.metrics.database.clone());
-    let routes = match services::routes(&parts, config.lifetime, health_service).await {
-        Ok(routes) => routes,
+    let dispatch = match services::all(&parts, config.lifetime, health_service).await {
+        Ok(dispatch) => dispatch,
         Err(error) => {
             parts.tasks.stop(TASK_DRAIN).await;
             return Err(error);
@@ -194,7 +195,7 @@ pub async fn start(config: Config) -> Result<RunningServer, ServerError> {
     let speaks_tls = tls.is_some();
     let admission = Arc::clone(&parts.admission);
     let entrance = Entrance { listener, tls, threads: config.call_threads, admission };
-    let doors = Doors::open(&parts.tasks, &layer, &routes, entrance)?;
+    let doors = Doors::open(&parts.tasks, &layer, &dispatch, entrance)?;
 
     let metrics = metrics_addr.map(tracing::field::display);
     tracing::info!(%local_addr, tls = speaks_tls, metrics_addr = metrics, "serving");

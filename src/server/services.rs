@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use tonic::service::{Routes, RoutesBuilder};
+use tonic::service::RoutesBuilder;
 use tonic_health::{pb::health_server::HealthServer, server::HealthService};
 use tonic_reflection::server::Builder as Reflection;
 
-use super::{Parts, ServerError, domain::Domain};
+use super::{Parts, ServerError, dispatch::Dispatch, domain::Domain};
 use crate::{
     api::{
         account::AccountApi, audit::AuditApi, authorization::AuthorizationApi, billing::BillingApi,
@@ -30,11 +30,11 @@ use crate::{
 };
 
 /// Everything this server answers.
-pub(super) async fn routes(
+pub(super) async fn all(
     parts: &Parts,
     lifetime: Lifetime,
     health: HealthServer<HealthService>,
-) -> Result<Routes, ServerError> {
+) -> Result<Dispatch, ServerError> {
     let domain = Domain::start(parts, lifetime).await?;
     let (pool, reports, directory) = (&parts.pool, &parts.reports, &domain.directory);
     let authorizer = Arc::clone(&domain.authorizer);
@@ -105,14 +105,12 @@ pub(super) async fn routes(
     let mut routes = RoutesBuilder::default();
     routes
         .add_service(health)
-        .add_service(AuthorizationServiceServer::new(authorization))
         .add_service(AccountServiceServer::new(accounts))
         .add_service(AuditServiceServer::new(audit))
         .add_service(BillingServiceServer::new(billing))
         .add_service(BudgetServiceServer::new(budgets))
         .add_service(InstallationServiceServer::new(installation))
         .add_service(KeyServiceServer::new(keys))
-        .add_service(UsageServiceServer::new(usage))
         .add_service(catalog)
         .add_service(CreditServiceServer::new(credits))
         .add_service(LedgerServiceServer::new(ledger))
@@ -120,7 +118,11 @@ pub(super) async fn routes(
         .add_service(TokenServiceServer::new(tokens))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?);
-    Ok(routes.routes())
+    Ok(Dispatch::new(
+        AuthorizationServiceServer::new(authorization),
+        UsageServiceServer::new(usage),
+        routes.routes(),
+    ))
 }
 
 fn reflection() -> Reflection<'static> {
