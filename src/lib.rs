@@ -11,7 +11,6 @@ pub mod billing;
 pub mod catalog;
 pub mod cli;
 pub mod clock;
-pub mod codec;
 pub mod config;
 pub mod database;
 pub mod identity;

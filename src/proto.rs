@@ -2,6 +2,8 @@
 
 #![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated code")]
 
+pub mod codec;
+
 tonic::include_proto!("tollgate.v1");
 
 /// The descriptors of every service and message, for reflection and for walking the contract.
