@@ -92,7 +92,8 @@ impl Results {
 
     /// Adds a repetition, with what was spent since the last one or [`Self::begin`].
     pub(super) fn add(&mut self, case: Case, slice: Slice) {
-        let spent = self.meter.as_mut().map(Meter::lap);
+        // A kernel that keeps no account of it has nothing to tell.
+        let spent = self.meter.as_mut().map(Meter::lap).filter(|spent| spent.client > 0);
         let slice = Slice { spent, ..slice };
         match self.cases.iter_mut().find(|(known, _)| *known == case) {
             Some((_, slices)) => slices.push(slice),
