@@ -7,10 +7,9 @@ use tonic::codec::{self, BufferSettings};
 use tonic_prost::ProstCodec;
 
 /// Bytes that a call sets aside for what it reads, and again for what it writes. Nearly every message of
-/// the hot path has fewer; larger ones grow their buffer. The library's 8 KiB cost a call more than
-/// reading and writing does.
+/// the hot path has fewer; larger ones grow their buffer. The library's are of 8 KiB.
 const BUFFER: usize = 2 * 1_024;
-/// Bytes after which a stream hands on what it has written.
+/// Bytes after which a stream hands on what it has written: the library's own.
 const HAND_ON: usize = 32 * 1_024;
 
 /// prost's codec. The generated clients and servers make one for each call.
