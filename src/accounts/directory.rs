@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use moka::sync::Cache;
+use quick_cache::sync::Cache;
 use sqlx::{
     PgPool,
     postgres::{PgConnectOptions, PgListener, PgPoolOptions},
@@ -40,16 +40,16 @@ use crate::{
 };
 
 /// Keys in memory: about a kilobyte each, and far more than are busy at a time.
-const MAX_KEYS: u64 = 200_000;
-/// Accounts in memory.
-const MAX_ACCOUNTS: u64 = 100_000;
+const MAX_KEYS: usize = 200_000;
+/// Accounts in memory: as many, since each part of the cache has room for its share alone.
+const MAX_ACCOUNTS: usize = 200_000;
 /// Handles in memory. They never change, nor do the hashes of keys, so that these need no fence.
-const MAX_HANDLES: u64 = 100_000;
+const MAX_HANDLES: usize = 100_000;
 /// How long a row is kept at most: the net under an announcement that was lost.
 const LIFETIME: Duration = Duration::from_mins(10);
 /// Well-formed keys and ids in memory that nobody has: a gateway's misconfigured customer must not
 /// cost a query for each request.
-const MAX_UNKNOWN: u64 = 50_000;
+const MAX_UNKNOWN: usize = 50_000;
 /// How long they are remembered.
 const UNKNOWN_LIFETIME: Duration = Duration::from_secs(10);
 /// How the listener's connection is called in `pg_stat_activity`.

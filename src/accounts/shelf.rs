@@ -8,10 +8,10 @@
 use std::{
     hash::{BuildHasher, Hash, RandomState},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use moka::sync::Cache;
+use quick_cache::sync::Cache;
 use tokio::sync::Mutex as AsyncMutex;
 
 /// Loads of different keys that may run at the same time; those of one key always follow each
@@ -22,22 +22,36 @@ const LOADERS: usize = 32;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
     /// The most rows.
-    pub(super) rows: u64,
+    pub(super) rows: usize,
     /// How long a row is kept at most, changed or not: the net under a lost announcement.
     pub(super) lifetime: Duration,
     /// The most keys of which it is known that there is no row.
-    pub(super) absent: u64,
+    pub(super) absent: usize,
     /// How long that is remembered.
     pub(super) absent_lifetime: Duration,
 }
 
 /// The cache; see the module.
 pub(super) struct Shelf<K, V> {
-    rows: Cache<K, Arc<V>>,
-    absent: Cache<K, ()>,
+    bounds: Bounds,
+    rows: Cache<K, Kept<V>>,
+    /// Until when it is remembered of each that there is no row.
+    absent: Cache<K, Instant>,
     fence: Mutex<u64>,
     loaders: Vec<AsyncMutex<()>>,
     hasher: RandomState,
+}
+
+/// A row, and how long it may be kept.
+struct Kept<V> {
+    row: Arc<V>,
+    until: Instant,
+}
+
+impl<V> Clone for Kept<V> {
+    fn clone(&self) -> Self {
+        Self { row: Arc::clone(&self.row), until: self.until }
+    }
 }
 
 /// What the shelf can say of a key.
@@ -56,11 +70,9 @@ where
 {
     pub(super) fn new(bounds: Bounds) -> Self {
         Self {
-            rows: Cache::builder().max_capacity(bounds.rows).time_to_live(bounds.lifetime).build(),
-            absent: Cache::builder()
-                .max_capacity(bounds.absent)
-                .time_to_live(bounds.absent_lifetime)
-                .build(),
+            bounds,
+            rows: Cache::new(bounds.rows),
+            absent: Cache::new(bounds.absent),
             fence: Mutex::new(0),
             loaders: (0..LOADERS).map(|_| AsyncMutex::new(())).collect(),
             hasher: RandomState::new(),
@@ -69,7 +81,7 @@ where
 
     /// The row, if it is here.
     pub(super) fn get(&self, key: &K) -> Option<Arc<V>> {
-        self.rows.get(key)
+        self.rows.get(key).filter(|kept| Instant::now() < kept.until).map(|kept| kept.row)
     }
 
     /// The row, from here or else from `load`, whose answer is kept unless something changed while
@@ -92,13 +104,16 @@ where
             Known::Absent => return Ok(None),
             Known::Nothing => {}
         }
-        let fence = self.with_fence(|fence| *fence);
+        let (fence, begun) = (self.with_fence(|fence| *fence), Instant::now());
         let row = load.await?.map(Arc::new);
         self.with_fence(|now| {
             if *now == fence {
                 match &row {
-                    Some(row) => self.rows.insert(key, Arc::clone(row)),
-                    None => self.absent.insert(key, ()),
+                    Some(row) => {
+                        let until = begun + self.bounds.lifetime;
+                        self.rows.insert(key, Kept { row: Arc::clone(row), until });
+                    }
+                    None => self.absent.insert(key, begun + self.bounds.absent_lifetime),
                 }
             }
         });
@@ -109,8 +124,8 @@ where
     pub(super) fn forget(&self, key: &K) {
         self.with_fence(|fence| {
             *fence = fence.wrapping_add(1);
-            self.rows.invalidate(key);
-            self.absent.invalidate(key);
+            self.rows.remove(key);
+            self.absent.remove(key);
         });
     }
 
@@ -118,15 +133,17 @@ where
     pub(super) fn forget_all(&self) {
         self.with_fence(|fence| {
             *fence = fence.wrapping_add(1);
-            self.rows.invalidate_all();
-            self.absent.invalidate_all();
+            self.rows.clear();
+            self.absent.clear();
         });
     }
 
     fn known(&self, key: &K) -> Known<V> {
-        match self.rows.get(key) {
+        match self.get(key) {
             Some(row) => Known::Row(row),
-            None if self.absent.contains_key(key) => Known::Absent,
+            None if self.absent.get(key).is_some_and(|until| Instant::now() < until) => {
+                Known::Absent
+            }
             None => Known::Nothing,
         }
     }
@@ -154,12 +171,12 @@ mod tests {
     use super::*;
 
     fn shelf() -> Arc<Shelf<u32, &'static str>> {
-        Arc::new(Shelf::new(Bounds {
-            rows: 100,
-            lifetime: Duration::from_mins(1),
-            absent: 100,
-            absent_lifetime: Duration::from_mins(1),
-        }))
+        shelf_for(Duration::from_mins(1))
+    }
+
+    fn shelf_for(lifetime: Duration) -> Arc<Shelf<u32, &'static str>> {
+        let bounds = Bounds { rows: 100, lifetime, absent: 100, absent_lifetime: lifetime };
+        Arc::new(Shelf::new(bounds))
     }
 
     fn found(
@@ -188,6 +205,25 @@ mod tests {
         assert_eq!(shelf.find(1, found(Some("row"))).await.unwrap().as_deref(), Some(&"row"));
         shelf.forget_all();
         assert_eq!(shelf.find(1, found(None)).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_kept_longer_than_it_may_be() {
+        let shelf = shelf_for(Duration::ZERO);
+        assert_eq!(shelf.find(1, found(Some("old"))).await.unwrap().as_deref(), Some(&"old"));
+        assert_eq!(shelf.get(&1), None);
+        assert_eq!(shelf.find(1, found(None)).await.unwrap(), None);
+        assert_eq!(shelf.find(1, found(Some("new"))).await.unwrap().as_deref(), Some(&"new"));
+    }
+
+    #[tokio::test]
+    async fn a_thousand_rows_are_not_kept_where_a_hundred_may_be() {
+        let shelf = shelf();
+        for key in 0..1_000 {
+            assert!(shelf.find(key, found(Some("row"))).await.unwrap().is_some());
+        }
+        let kept = (0..1_000).filter(|key| shelf.get(key).is_some()).count();
+        assert!((1..=100).contains(&kept), "{kept}");
     }
 
     #[tokio::test]

@@ -101,9 +101,7 @@ pub const FRUGAL: Duration = Duration::from_secs(1);
 pub const NEXT_PERIOD: Duration = Duration::from_mins(1);
 /// Keys with rates or a spike guard in memory; one that is forgotten begins anew with a full minute,
 /// and reads its norm again.
-pub const MAX_GUARDED_KEYS: u64 = 100_000;
-/// How long a rate is kept after the last request: several times what fills it up again.
-pub const IDLE_BUCKET: Duration = Duration::from_mins(10);
+pub const MAX_GUARDED_KEYS: usize = 100_000;
 /// How long a norm is kept in memory after the last request; the database keeps it for ever.
 pub const IDLE_NORM: Duration = Duration::from_hours(1);
 /// How often what was learned of norms is written down.

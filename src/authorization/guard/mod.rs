@@ -15,7 +15,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use moka::future::Cache;
+use quick_cache::sync::Cache;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +29,7 @@ use super::{
 };
 use crate::{
     accounts::keys::record::KeyRecord,
+    clock,
     ids::{AccountId, KeyId},
     money::Amount,
     tasks::slowly,
@@ -54,10 +55,7 @@ impl Guard {
         Self {
             pool,
             rates: RateLimits::new(BootClock),
-            norms: Cache::builder()
-                .max_capacity(limits::MAX_GUARDED_KEYS)
-                .time_to_idle(limits::IDLE_NORM)
-                .build(),
+            norms: Cache::new(limits::MAX_GUARDED_KEYS),
             learned: Mutex::default(),
             metrics,
         }
@@ -126,7 +124,7 @@ impl Guard {
             let found = store::norms(&self.pool, account, lineage).await?;
             Ok::<_, sqlx::Error>(Arc::new(Mutex::new(found.unwrap_or_default())))
         };
-        match self.norms.try_get_with(lineage, load).await {
+        match self.norms.get_or_insert_async(&lineage, load).await {
             Ok(norms) => Some(norms),
             Err(error) => {
                 tracing::warn!(%error, "a key's norm cannot be read; it is not guarded");
@@ -145,6 +143,8 @@ impl Guard {
                 () = stopping.cancelled() => true,
             };
             self.write().await;
+            let idle_since = clock::now() - limits::IDLE_NORM;
+            self.norms.retain(|_, norms| lock(norms).is_used_after(idle_since));
             if stops {
                 return;
             }

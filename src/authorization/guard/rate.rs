@@ -7,6 +7,7 @@
 //! request.
 
 use std::{
+    convert::Infallible,
     num::NonZeroU32,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -19,7 +20,7 @@ use governor::{
     nanos::Nanos,
     state::{InMemoryState, NotKeyed},
 };
-use moka::sync::Cache;
+use quick_cache::sync::Cache;
 
 use crate::{accounts::keys::record::Rates, authorization::limits, clock, ids::KeyId};
 
@@ -88,12 +89,7 @@ where
     C: Clock<Instant = Nanos> + Clone + Send + Sync + 'static,
 {
     pub(super) fn new(clock: C) -> Self {
-        let buckets = Cache::builder()
-            .max_capacity(limits::MAX_GUARDED_KEYS)
-            // A bucket is full again after a minute; one that is forgotten later loses nothing.
-            .time_to_idle(limits::IDLE_BUCKET)
-            .build();
-        Self { clock, buckets }
+        Self { clock, buckets: Cache::new(limits::MAX_GUARDED_KEYS) }
     }
 
     /// Takes one request of so many tokens.
@@ -107,9 +103,9 @@ where
         if rates.requests_per_minute.is_none() && rates.tokens_per_minute.is_none() {
             return Ok(());
         }
-        let buckets = self
-            .buckets
-            .get_with(lineage, || Arc::new(Mutex::new(Buckets { requests: None, tokens: None })));
+        let Ok(buckets) = self.buckets.get_or_insert_with(&lineage, || {
+            Ok::<_, Infallible>(Arc::new(Mutex::new(Buckets { requests: None, tokens: None })))
+        });
         let mut buckets = buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(limit) = rates.requests_per_minute {
             let bucket = self.current(&mut buckets.requests, limit, servers);

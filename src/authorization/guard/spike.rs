@@ -88,6 +88,11 @@ impl Norms {
         *sum = sum.saturating_add(bound.decimal().saturating_mul(servers.into()));
     }
 
+    /// Whether a request was granted after that moment, and none of a later minute was judged since.
+    pub(super) fn is_used_after(&self, moment: DateTime<Utc>) -> bool {
+        self.current.is_some_and(|(minute, _)| minute >= minute_of(moment))
+    }
+
     /// Adds the minute that is over to the norm. Minutes without requests do not count: a quiet
     /// night does not make the morning a spike.
     fn advance(&mut self, now: DateTime<Utc>) {
@@ -136,6 +141,14 @@ mod tests {
             norms.learn(amount(bound), at(request * every), 1);
         }
         norms
+    }
+
+    #[test]
+    fn a_norm_is_used_as_long_as_requests_are_granted() {
+        let norms = learned(1, "0.01", 1);
+        assert!(norms.is_used_after(at(0)));
+        assert!(!norms.is_used_after(at(3_600)));
+        assert!(!Norms::default().is_used_after(at(0)));
     }
 
     #[test]

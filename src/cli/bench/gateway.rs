@@ -42,7 +42,9 @@ const BATCH: usize = 500;
 /// Calls with [`BATCH`] usages on their way.
 const BATCHES_IN_FLIGHT: usize = 4;
 
-/// Accounts that are touched before their usage is recorded, and calls on their way meanwhile.
+/// How often each key is touched, keys that are touched before their usage is recorded, and calls on
+/// their way meanwhile.
+const TOUCHES: usize = 2;
 const TOUCHED_AT_A_TIME: usize = 10_000;
 const LANES: usize = 64;
 
@@ -51,10 +53,18 @@ const LANES: usize = 64;
 pub(super) struct Gateway {
     clients: Arc<[Client]>,
     population: Arc<Population>,
-    /// Of whom requests are, from the first account on.
-    active: usize,
-    /// Of whom all requests are instead.
-    only: Option<usize>,
+    whose: Whose,
+}
+
+/// Of whom requests are.
+#[derive(Debug, Clone, Copy)]
+enum Whose {
+    /// Of the first so many customers, at random.
+    Active(usize),
+    /// Of this customer.
+    One(usize),
+    /// Of one customer after another, from this one on.
+    InTurn(usize),
 }
 
 impl Gateway {
@@ -67,14 +77,13 @@ impl Gateway {
         Self {
             clients: Arc::clone(clients),
             population: Arc::clone(population),
-            active: active.max(1),
-            only: None,
+            whose: Whose::Active(active.max(1)),
         }
     }
 
     /// The same gateway with requests of this account alone.
     pub(super) fn of(&self, account: usize) -> Self {
-        Self { only: Some(account), ..self.clone() }
+        Self { whose: Whose::One(account), ..self.clone() }
     }
 
     fn client(&self, number: u64) -> Result<&Client, CliError> {
@@ -83,10 +92,12 @@ impl Gateway {
     }
 
     fn api_key(&self, number: u64) -> Result<&str, CliError> {
-        match self.only {
-            None => self.population.api_key(number, self.active),
-            Some(account) => Ok(&self.population.customer(account)?.api_key),
-        }
+        let place = match self.whose {
+            Whose::Active(active) => return self.population.api_key(number, active),
+            Whose::One(place) => place,
+            Whose::InTurn(first) => first + usize::try_from(number).unwrap_or(0),
+        };
+        Ok(&self.population.customer(place)?.api_key)
     }
 
     fn request(&self, number: u64) -> AuthorizeRequest {
@@ -113,18 +124,21 @@ impl Gateway {
 
     /// One request of each active account.
     pub(super) async fn touch(&self) -> Result<(), CliError> {
-        let accounts = self.population.count().min(self.active) as u64;
+        let Whose::Active(active) = self.whose else { return Ok(()) };
+        let accounts = self.population.count().min(active) as u64;
         let touched = self.authorize_stream(4 * accounts).await?.1;
         self.record_stream(touched).await?;
         Ok(())
     }
 
-    /// A few requests of nearly every active account, one after the other and never many of them
-    /// outstanding: that so many accounts wake up at once is not what is measured.
+    /// A few requests with every key, one after the other and never many of them outstanding: that so
+    /// many wake up at once is not what is measured.
     pub(super) async fn touch_all(&self) -> Result<(), CliError> {
-        let accounts = self.population.count().min(self.active) as u64;
-        for _ in (0..4 * accounts).step_by(TOUCHED_AT_A_TIME) {
-            let (_, tokens) = self.authorize(LANES, TOUCHED_AT_A_TIME as u64).await?;
+        let touches = TOUCHES * self.population.count();
+        for first in (0..touches).step_by(TOUCHED_AT_A_TIME) {
+            let these = Self { whose: Whose::InTurn(first), ..self.clone() };
+            let calls = TOUCHED_AT_A_TIME.min(touches - first) as u64;
+            let (_, tokens) = these.authorize(LANES, calls).await?;
             self.record_stream(tokens).await?;
         }
         Ok(())

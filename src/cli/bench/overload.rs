@@ -108,7 +108,7 @@ async fn measure(flood: Flood, database: &Database) -> Result<Vec<Table>, CliErr
     let server = Server::start(database).await?;
     let clients = server.connect(None).await?;
     let first = clients.first().ok_or_else(results::nothing)?.clone();
-    let population = Arc::new(Population::make(&first, flood.accounts).await?);
+    let population = Arc::new(Population::make(&first, flood.accounts, 1).await?);
     // The one after them floods.
     let all = usize::try_from(flood.accounts.saturating_sub(1)).unwrap_or(usize::MAX);
     let everybody = Gateway::new(&clients, &population, all);

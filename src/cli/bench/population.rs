@@ -1,4 +1,4 @@
-//! Whom the load is for: accounts with a key and funds each, made over gRPC as an operator would.
+//! Whom the load is for: accounts with keys and funds, made over gRPC as an operator would.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -28,7 +28,7 @@ const FUNDS: &str = "1000000";
 /// Accounts that are made at once.
 const AT_ONCE: usize = 64;
 
-/// One account, which has one key.
+/// An account with one of its keys.
 #[derive(Debug)]
 pub(super) struct Customer {
     pub(super) account: AccountId,
@@ -36,7 +36,7 @@ pub(super) struct Customer {
     pub(super) api_key: String,
 }
 
-/// The accounts of a run.
+/// The accounts of a run, once for each of their keys.
 #[derive(Debug)]
 pub(super) struct Population {
     /// What is asked for.
@@ -46,8 +46,9 @@ pub(super) struct Population {
 }
 
 impl Population {
-    /// Publishes the shipped prices and makes so many accounts, whose handles no run before used.
-    pub(super) async fn make(client: &Client, accounts: u64) -> Result<Self, CliError> {
+    /// Publishes the shipped prices and makes so many accounts, whose handles no run before used, with
+    /// so many keys each. All accounts come once before one comes again.
+    pub(super) async fn make(client: &Client, accounts: u64, keys: u64) -> Result<Self, CliError> {
         let import = shipped::read().map_err(failed)?;
         let request = publication_message(&import, &new_idempotency_key());
         client.catalog().publish_prices(request).await?;
@@ -55,11 +56,16 @@ impl Population {
         let (client, name) = (client.clone(), new_idempotency_key());
         // The end of an id is random.
         let name = name.rsplit('-').next().unwrap_or_default().to_owned();
-        let (_, customers) = closed_loop(AT_ONCE, accounts, move |number| {
+        let (_, made) = closed_loop(AT_ONCE, accounts, move |number| {
             let (client, handle) = (client.clone(), format!("bench-{name}-{number}"));
-            async move { make_one(&client, handle).await }
+            async move { make_one(&client, handle, keys).await }
         })
         .await?;
+        let mut made: Vec<_> = made.into_iter().map(Vec::into_iter).collect();
+        let mut customers = Vec::new();
+        for _ in 0..keys {
+            customers.extend(made.iter_mut().filter_map(Iterator::next));
+        }
         Ok(Self { model: MODEL, customers, run: AtomicU32::new(0) })
     }
 
@@ -94,7 +100,7 @@ impl Population {
     }
 }
 
-async fn make_one(client: &Client, handle: String) -> Result<Customer, CliError> {
+async fn make_one(client: &Client, handle: String, keys: u64) -> Result<Vec<Customer>, CliError> {
     let account = CreateAccountRequest {
         display_name: handle.clone(),
         handle: handle.clone(),
@@ -104,6 +110,7 @@ async fn make_one(client: &Client, handle: String) -> Result<Customer, CliError>
     };
     let made = client.accounts().create_account(account).await?.into_inner();
     let account = required(made.account, "account")?.account_id;
+    let account = AccountId(account.parse().map_err(failed)?);
     let payment = TopUpRequest {
         account: handle.clone(),
         amount: Some(money(FUNDS, "USD")),
@@ -113,19 +120,20 @@ async fn make_one(client: &Client, handle: String) -> Result<Customer, CliError>
         ..TopUpRequest::default()
     };
     client.credits().top_up(payment).await?;
-    let key = IssueKeyRequest {
-        account: handle,
-        name: "bench".to_owned(),
-        tier: Tier::Standard.into(),
-        limits: Some(KeyLimits::default()),
-        idempotency_key: new_idempotency_key(),
-        ..IssueKeyRequest::default()
-    };
-    let issued = client.keys().issue_key(key).await?.into_inner();
-    let key = required(issued.key, "key")?.key_id;
-    Ok(Customer {
-        account: AccountId(account.parse().map_err(failed)?),
-        key: KeyId(key.parse().map_err(failed)?),
-        api_key: issued.api_key,
-    })
+    let mut customers = Vec::new();
+    for number in 0..keys {
+        let key = IssueKeyRequest {
+            account: handle.clone(),
+            name: format!("bench {number}"),
+            tier: Tier::Standard.into(),
+            limits: Some(KeyLimits::default()),
+            idempotency_key: new_idempotency_key(),
+            ..IssueKeyRequest::default()
+        };
+        let issued = client.keys().issue_key(key).await?.into_inner();
+        let key = required(issued.key, "key")?.key_id;
+        let key = KeyId(key.parse().map_err(failed)?);
+        customers.push(Customer { account, key, api_key: issued.api_key });
+    }
+    Ok(customers)
 }
