@@ -40,7 +40,7 @@ async fn a_history_is_compared_with_an_empty_database_and_drawn() {
     let read = result["read_beside"].as_array().unwrap();
     assert_eq!(read.len(), 6, "{read:?}");
     let targets = result["targets"].as_array().unwrap();
-    assert_eq!(targets.len(), 2 + 4 + 6 + 1 + 4);
+    assert_eq!(targets.len(), 4 + 4 + 6 + 1 + 4);
     assert!(targets.iter().all(|target| target["met"].is_boolean()));
     let chart = std::fs::read_to_string(chart).unwrap();
     assert!(chart.starts_with("<svg") && chart.contains("batch transaction"), "{chart}");
