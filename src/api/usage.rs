@@ -31,6 +31,7 @@ use crate::{
         report::{Grouping, Span, SummaryCursor, UnsettledCursor, UsageQuery, UsageReports},
     },
     proto::{self, usage_service_server::UsageService},
+    tasks::slowly,
 };
 
 /// What the service is made of.
@@ -63,15 +64,14 @@ impl UsageApi {
         Ok(messages::recorded(&recorded))
     }
 
-    async fn record_item(
+    async fn submit_item(
         &self,
-        item: proto::RecordUsageStreamRequest,
-    ) -> proto::RecordUsageStreamResponse {
-        let result = match item.usage {
-            Some(usage) => self.record(usage).await,
+        usage: Option<proto::RecordUsageRequest>,
+    ) -> Result<Ticket, UsageRefusal> {
+        match usage {
+            Some(usage) => self.submit(usage).await,
             None => Err(messages::no_usage("usage").into()),
-        };
-        proto::RecordUsageStreamResponse { sequence: item.sequence, result: Some(item_of(result)) }
+        }
     }
 
     /// The account that may be left out: then all, or for a tenant its own.
@@ -107,10 +107,15 @@ impl UsageApi {
     }
 }
 
-fn item_of(result: Result<proto::RecordUsageResponse, UsageRefusal>) -> proto::RecordUsageResult {
+/// The answer to one of many, once it is committed or refused.
+async fn answer_to(ticket: Result<Ticket, UsageRefusal>) -> proto::RecordUsageResult {
     use proto::record_usage_result::Result as Item;
-    let result = match result {
-        Ok(response) => Item::Response(response),
+    let answer = match ticket {
+        Ok(ticket) => ticket.answer().await.map_err(UsageRefusal::from),
+        Err(error) => Err(error),
+    };
+    let result = match answer {
+        Ok(recorded) => Item::Response(messages::recorded(&recorded)),
         Err(error) => Item::Error(item_error(&error)),
     };
     proto::RecordUsageResult { result: Some(result) }
@@ -145,11 +150,7 @@ impl UsageService for UsageApi {
         }
         let mut results = Vec::with_capacity(tickets.len());
         for ticket in tickets {
-            let answer = match ticket {
-                Ok(ticket) => ticket.answer().await.map_err(UsageRefusal::from),
-                Err(error) => Err(error),
-            };
-            results.push(item_of(answer.map(|recorded| messages::recorded(&recorded))));
+            results.push(answer_to(ticket).await);
         }
         Ok(Response::new(proto::RecordUsageBatchResponse { results }))
     }
@@ -164,7 +165,17 @@ impl UsageService for UsageApi {
             .take_until(self.closing.clone().cancelled_owned())
             .map(move |item| {
                 let api = Arc::clone(&api);
-                async move { Ok(api.record_item(item?).await) }
+                // In memory of its own, which is free again once the item is queued: thousands wait
+                // for their commit at a time.
+                let queued = slowly(async move {
+                    let item: proto::RecordUsageStreamRequest = item?;
+                    Ok::<_, Status>((item.sequence, api.submit_item(item.usage).await))
+                });
+                async move {
+                    let (sequence, ticket) = queued.await?;
+                    let result = Some(answer_to(ticket).await);
+                    Ok(proto::RecordUsageStreamResponse { sequence, result })
+                }
             })
             // A caller that does not read its answers stops being read.
             .buffer_unordered(STREAM_IN_FLIGHT);
