@@ -122,22 +122,28 @@ impl Gateway {
         Ok(Answers { grant, recorded })
     }
 
-    /// One request of each active account.
+    /// A few requests of nearly every active account.
     pub(super) async fn touch(&self) -> Result<(), CliError> {
-        let Whose::Active(active) = self.whose else { return Ok(()) };
-        let accounts = self.population.count().min(active) as u64;
-        let touched = self.authorize_stream(4 * accounts).await?.1;
+        let touched = self.authorize_stream(4 * self.active() as u64).await?.1;
         self.record_stream(touched).await?;
         Ok(())
     }
 
-    /// A few requests with every key, one after the other and never many of them outstanding: that so
-    /// many wake up at once is not what is measured.
+    /// How many customers may be meant.
+    fn active(&self) -> usize {
+        match self.whose {
+            Whose::Active(active) => active.min(self.population.count()),
+            Whose::One(_) | Whose::InTurn(_) => 1,
+        }
+    }
+
+    /// A few requests with every active key, one after the other and never many of them outstanding: that
+    /// so many wake up at once is not what is measured.
     pub(super) async fn touch_all(&self) -> Result<(), CliError> {
-        let touches = TOUCHES * self.population.count();
-        for first in (0..touches).step_by(TOUCHED_AT_A_TIME) {
+        let keys = self.active();
+        for first in (0..TOUCHES).flat_map(|_| (0..keys).step_by(TOUCHED_AT_A_TIME)) {
             let these = Self { whose: Whose::InTurn(first), ..self.clone() };
-            let calls = TOUCHED_AT_A_TIME.min(touches - first) as u64;
+            let calls = TOUCHED_AT_A_TIME.min(keys - first) as u64;
             let (_, tokens) = these.authorize(LANES, calls).await?;
             self.record_stream(tokens).await?;
         }
