@@ -41,7 +41,8 @@ use crate::{
 
 /// Keys in memory: about a kilobyte each, and far more than are busy at a time.
 const MAX_KEYS: usize = 200_000;
-/// Accounts in memory: as many, since each part of the cache has room for its share alone.
+/// Accounts in memory: more than are busy as well, since the cache is in parts, and one that has more
+/// than its share forgets some before the others are full.
 const MAX_ACCOUNTS: usize = 200_000;
 /// Handles in memory. They never change, nor do the hashes of keys, so that these need no fence.
 const MAX_HANDLES: usize = 100_000;
