@@ -35,7 +35,7 @@ impl DirectWriter {
     }
 
     /// Whether what a server does with events in the background, rollups and seals, has more than the
-    /// last minute before it.
+    /// last half minute before it.
     pub(crate) async fn is_behind(&mut self) -> Result<bool, sqlx::Error> {
         store::is_behind(&mut self.connection).await
     }

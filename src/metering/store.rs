@@ -105,10 +105,10 @@ pub(super) async fn wait_for_locks(connection: &mut PgConnection) -> Result<(), 
 
 const IS_BEHIND: &str = "
     SELECT least(usage.recorded_before, coalesce(seals.recorded_before, '-infinity'))
-           < clock_timestamp() - interval '1 minute'
+           < clock_timestamp() - interval '30 seconds'
     FROM usage_rollup_watermark AS usage, seal_watermark AS seals";
 
-/// Whether rollups or seals have more than the last minute before them.
+/// Whether rollups or seals have more than the last half minute before them.
 pub(super) async fn is_behind(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar(IS_BEHIND).fetch_one(connection).await
 }

@@ -22,7 +22,7 @@ pub(super) struct Mark {
     pub(super) slice: f64,
     /// Nothing recorded before can appear any more.
     pub(super) settled: Option<DateTime<Utc>>,
-    /// Nothing was recorded earlier.
+    /// Nothing was recorded earlier; `None` once something is sealed.
     pub(super) first: Option<DateTime<Utc>>,
 }
 
@@ -32,7 +32,7 @@ pub(super) struct Mark {
 const TAKE_MARK: &str = "
     SELECT recorded_before, slice,
            (SELECT nullif(settled, '-infinity') FROM usage_rollup_watermark) AS settled,
-           (SELECT min(created_at) FROM accounts) AS first
+           CASE WHEN recorded_before IS NULL THEN (SELECT min(created_at) FROM accounts) END AS first
     FROM seal_watermark
     FOR UPDATE SKIP LOCKED";
 
@@ -61,26 +61,6 @@ pub(super) async fn move_mark(
     query.execute(connection).await.map(drop)
 }
 
-const COUNT: &str = "
-    SELECT count(*)
-    FROM (
-        (SELECT FROM usage_events
-         WHERE recorded_at >= coalesce($1, '-infinity') AND recorded_at < $2 LIMIT $3)
-        UNION ALL
-        (SELECT FROM transfers
-         WHERE posted_at >= coalesce($1, '-infinity') AND posted_at < $2 LIMIT $3)
-    ) AS bounded";
-
-/// Events and transfers of a span; each counted up to a limit.
-pub(super) async fn count(
-    connection: &mut PgConnection,
-    window: Window,
-    limit: i64,
-) -> sqlx::Result<i64> {
-    let query = sqlx::query_scalar(COUNT).persistent(false);
-    query.bind(window.from).bind(window.until).bind(limit).fetch_one(connection).await
-}
-
 // Columns in the order in which they are hashed: version 1 of the encoding. Never changed; a new
 // column makes a new version.
 const EVENTS: &str = "
@@ -90,7 +70,8 @@ const EVENTS: &str = "
            overrun, provider, served_model, region, fallback_from, request_id
     FROM usage_events
     WHERE recorded_at >= coalesce($1, '-infinity') AND recorded_at < $2
-      AND ($3::uuid IS NULL OR account_id = $3)";
+      AND ($3::uuid IS NULL OR account_id = $3)
+    LIMIT $4";
 const DETAILS: &str = "
     SELECT account_id, event_id, details.salt, details.end_user, details.labels, details.dialect,
            details.provider_usage
@@ -98,27 +79,33 @@ const DETAILS: &str = "
     JOIN usage_details AS details USING (account_id, event_id)
     WHERE recorded_at >= coalesce($1, '-infinity') AND recorded_at < $2
       AND ($3::uuid IS NULL OR account_id = $3)
-      AND details.salt IS NOT NULL";
+      AND details.salt IS NOT NULL
+    LIMIT $4";
 const TRANSFERS: &str = "
     SELECT account_id, posting, line, debit, credit, amount, currency, kind, period, posted_at,
            cause_id, idempotency_key, description
     FROM transfers
     WHERE posted_at >= coalesce($1, '-infinity') AND posted_at < $2
-      AND ($3::uuid IS NULL OR account_id = $3)";
+      AND ($3::uuid IS NULL OR account_id = $3)
+    LIMIT $4";
 const DOCUMENTS: &str = "
     SELECT account_id, document_id, kind, series, year, sequence, number, period, currency, net, tax,
            gross, paid, due, taxed_credits_sold, taxed_credits_used, issue_date, due_date, posting,
            payment_id, content, frozen_at
     FROM billing_documents
     WHERE frozen_at >= coalesce($1, '-infinity') AND frozen_at < $2
-      AND ($3::uuid IS NULL OR account_id = $3)";
+      AND ($3::uuid IS NULL OR account_id = $3)
+    LIMIT $4";
 
-/// Everything recorded in a span, of one account or all, in no order.
+/// Everything recorded in a span, of one account or all, in no order; of a span that has so many rows
+/// as the limit or more, not all of it.
 pub(in crate::ledger) async fn rows(
     connection: &mut PgConnection,
     window: Window,
     account: Option<AccountId>,
+    limit: Option<usize>,
 ) -> sqlx::Result<Vec<(AccountId, Entry)>> {
+    let bound = limit.map(|limit| i64::try_from(limit).unwrap_or(i64::MAX));
     let mut found = Vec::new();
     for (kind, statement) in [
         (Kind::Event, EVENTS),
@@ -127,7 +114,7 @@ pub(in crate::ledger) async fn rows(
         (Kind::Document, DOCUMENTS),
     ] {
         let query = sqlx::query(statement).persistent(false);
-        let query = query.bind(window.from).bind(window.until).bind(account);
+        let query = query.bind(window.from).bind(window.until).bind(account).bind(bound);
         let mut rows = query.fetch(&mut *connection);
         while let Some(row) = rows.next().await {
             let row = row?;
@@ -136,6 +123,9 @@ pub(in crate::ledger) async fn rows(
                 _ => RowKey::of_id(kind, row.try_get::<Uuid, _>(1)?),
             };
             found.push((row.try_get(0)?, Entry { row: key, digest: digest(kind, &row)? }));
+        }
+        if limit.is_some_and(|limit| found.len() >= limit) {
+            break;
         }
     }
     Ok(found)

@@ -48,11 +48,12 @@ pub(super) async fn verify(
     // What was recorded after the last block of all, and is said to be sealed.
     turns.extend(mark.flatten().map(|until| (until, 0)));
     turns.sort_unstable();
+    let most = i64::try_from(TURN_ROWS).unwrap_or(i64::MAX);
     let (mut from, mut entries) = (None, 0_i64);
     let mut turns = turns.into_iter().peekable();
     while let Some((until, count)) = turns.next() {
         entries = entries.saturating_add(count);
-        if turns.peek().is_some_and(|(_, next)| entries.saturating_add(*next) <= TURN_ROWS) {
+        if turns.peek().is_some_and(|(_, next)| entries.saturating_add(*next) <= most) {
             continue;
         }
         time.bound(snapshot).await?;
@@ -95,17 +96,19 @@ impl Chains {
                 }
             }
         }
-        for (account, entry) in store::rows(snapshot, window, account).await.map_err(failed)? {
+        for (account, entry) in
+            store::rows(snapshot, window, account, None).await.map_err(failed)?
+        {
             self.examined = self.examined.saturating_add(1);
-            let place = entry.row.place();
+            let place = || entry.row.place();
             match sealed.remove(&(account, entry.row)) {
                 Some((_, digest)) if digest == entry.digest => {}
                 Some((number, _)) => {
-                    let problem = format!("{place}: is not what was sealed in block {number}");
+                    let problem = format!("{}: is not what was sealed in block {number}", place());
                     wrong.push((account, number, problem));
                 }
                 None => {
-                    let problem = format!("{place}: is in no block, though its time is sealed");
+                    let problem = format!("{}: is in no block, though its time is sealed", place());
                     wrong.push((account, i64::MAX, problem));
                 }
             }
