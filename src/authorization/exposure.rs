@@ -20,22 +20,24 @@ impl Authorizer {
                 _ = ticks.tick() => {}
                 () = stopping.cancelled() => return,
             }
-            self.measure();
+            self.measure().await;
         }
     }
 
-    fn measure(&self) {
+    async fn measure(&self) {
         let mut at_stake: HashMap<Currency, (Amount, Amount)> = HashMap::new();
-        for slot in self.leases.all() {
-            let (leased, free) = {
-                let state = slot.lock();
-                let funds = state.holdings.pool(PoolKey::Funds);
-                funds.map_or_else(Default::default, |funds| (funds.leased(), funds.free()))
-            };
-            let (all, reserved) = at_stake.entry(slot.currency).or_default();
-            *all = all.saturating_add(leased);
-            *reserved = reserved.saturating_add(leased.minus_to_zero(free));
-        }
+        self.leases
+            .visit(|slot| {
+                let (leased, free) = {
+                    let state = slot.lock();
+                    let funds = state.holdings.pool(PoolKey::Funds);
+                    funds.map_or_else(Default::default, |funds| (funds.leased(), funds.free()))
+                };
+                let (all, reserved) = at_stake.entry(slot.currency).or_default();
+                *all = all.saturating_add(leased);
+                *reserved = reserved.saturating_add(leased.minus_to_zero(free));
+            })
+            .await;
         for (currency, (leased, reserved)) in at_stake {
             let label = vec![("currency", currency.code().to_owned())];
             self.metrics.leased_amount.get_or_create(&label).set(gauge(leased.decimal()));

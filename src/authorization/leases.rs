@@ -29,6 +29,7 @@ use super::{
     Held,
     admission::Admission,
     heartbeat::Heartbeat,
+    holdings::Reservation,
     lease::{PoolRenewal, PoolView, RenewedLease},
     limits,
     pool::PoolKey,
@@ -364,28 +365,55 @@ impl Leases {
         }
     }
 
-    /// Renews what should be renewed though nobody waits. How many reservations are outstanding.
-    pub(super) fn upkeep(&self, at: Duration, directory: &Directory, now: DateTime<Utc>) -> usize {
+    /// Lets lapsed reservations go and renews what should be renewed though nobody waits. How many
+    /// reservations are outstanding.
+    pub(super) async fn upkeep(
+        &self,
+        at: Duration,
+        directory: &Directory,
+        now: DateTime<Utc>,
+    ) -> usize {
         let (mut leased, mut outstanding) = (0, 0);
-        for slot in self.all() {
-            let account = directory.cached_account(slot.account);
+        self.visit(|slot| {
             let mut state = slot.lock();
+            let lapsed = state.holdings.lapse(now);
+            if !lapsed.is_empty() {
+                let expired = |(id, reservation): (_, Reservation<Arc<Held>>)| {
+                    reservation.grant.expired(id, reservation.amount)
+                };
+                self.lapsed().extend(lapsed.into_iter().map(expired));
+            }
             let held = state.holdings.pools().filter(|(_, pool)| pool.leased().is_positive());
             leased += i64::try_from(held.count()).unwrap_or(i64::MAX);
             outstanding += state.holdings.count();
             let mut needed = state.needs_upkeep(at);
-            if let Some(account) = account {
+            // Accounts without budgets, which most are, are not looked up.
+            if state.holdings.pools().any(|(key, _)| key != PoolKey::Funds)
+                && let Some(account) = directory.cached_account(slot.account)
+            {
                 needed |= state.prepare(&account.budgets, now, at);
             }
             if needed {
-                self.renew(&slot, &mut state);
+                self.renew(slot, &mut state);
             } else if state.retire(at) {
                 self.slots.pin().remove(&slot.account);
             }
-        }
+        })
+        .await;
         self.metrics.leases.set(leased);
         self.metrics.outstanding.set(i64::try_from(outstanding).unwrap_or(i64::MAX));
         outstanding
+    }
+
+    /// Looks at each slot. After so many of them that nothing is noticed of it, it pauses: a server
+    /// may have a hundred thousand, and calls want the processor.
+    pub(super) async fn visit(&self, mut look: impl FnMut(&Arc<Slot>)) {
+        for (part, slots) in self.all().chunks(limits::SLOTS_AT_ONCE).enumerate() {
+            if part > 0 {
+                tokio::time::sleep(limits::SLOTS_PAUSE).await;
+            }
+            slots.iter().for_each(&mut look);
+        }
     }
 }
 
@@ -427,15 +455,8 @@ impl Upkeep<'_> {
             self.leases.settle(account, id, charge);
         }
         let now = self.heartbeat.database_now();
-        for slot in self.leases.all() {
-            let lapsed = slot.lock().holdings.lapse(now);
-            self.leases.lapsed().extend(
-                lapsed
-                    .into_iter()
-                    .map(|(id, reservation)| reservation.grant.expired(id, reservation.amount)),
-            );
-        }
-        let outstanding = self.leases.upkeep(clock::since_boot(), self.directory, now);
+        let at = clock::since_boot();
+        let outstanding = self.leases.upkeep(at, self.directory, now).await;
         self.admission.set_outstanding(outstanding);
         self.leases.write_lapsed(connection).await
     }

@@ -32,11 +32,11 @@ async fn an_idle_slot_is_forgotten_and_taken_anew() {
     slot.lock().touch(&[PoolKey::Funds], used);
 
     let soon = used + Duration::from_secs(1);
-    leases.upkeep(soon, &directory, clock::now());
+    leases.upkeep(soon, &directory, clock::now()).await;
     assert!(leases.existing(account.account_id).is_some(), "it may be used again soon");
 
     let late = used + limits::IDLE_LEASE;
-    leases.upkeep(late, &directory, clock::now());
+    leases.upkeep(late, &directory, clock::now()).await;
     assert!(leases.existing(account.account_id).is_none());
     let need = "1".parse().unwrap();
     let waited = leases.wait(&slot, &[PoolKey::Funds], need, need).await;

@@ -74,6 +74,10 @@ pub const SPENDING_WINDOW: Duration = Duration::from_secs(10);
 pub const IDLE_LEASE: Duration = Duration::from_mins(10);
 /// How often leases are looked over for expiry, idleness and drift.
 pub const LEASE_TICK: Duration = Duration::from_secs(1);
+/// Accounts that are looked over without a pause: less than a millisecond.
+pub const SLOTS_AT_ONCE: usize = 1_000;
+/// The pause after them: a hundred thousand are looked over within half a second.
+pub const SLOTS_PAUSE: Duration = Duration::from_millis(1);
 /// How long a pool must be quiet before what it has settled is told to the database.
 pub const QUIET_POOL: Duration = Duration::from_secs(2);
 /// Pools in one renewal round trip: for so long posting to their accounts waits, some ten milliseconds
