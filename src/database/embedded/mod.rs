@@ -20,6 +20,7 @@ mod directory;
 mod error;
 mod launcher;
 mod leftovers;
+mod memory;
 mod settings;
 mod store;
 mod supervisor;

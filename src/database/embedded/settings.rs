@@ -2,6 +2,10 @@
 //! line, which neither `postgresql.conf` nor `ALTER SYSTEM` overrides, so that the promises below
 //! cannot be edited away; settings not listed here can be changed as in any Postgres.
 
+use std::borrow::Cow;
+
+use super::memory;
+
 /// The number in the socket's file name. No port is opened.
 pub(super) const PORT: u16 = 5432;
 
@@ -51,10 +55,8 @@ const ALWAYS: [(&str, &str); 27] = [
 /// Where the log files are, inside the cluster's directory.
 pub(super) const LOG_DIRECTORY: &str = "log";
 
-/// For a server on a small machine (2 cores, 2 GB or more).
-const SERVER: [(&str, &str); 2] = [
-    // The hot tables and their indexes; more is the page cache's part.
-    ("shared_buffers", "256MB"),
+/// For a server on a small machine (2 cores, 2 GB or more), beside its buffers.
+const SERVER: [(&str, &str); 1] = [
     // Writers, the pool, heartbeat, listener and an operator's psql; each costs about 10 MB.
     ("max_connections", "60"),
 ];
@@ -67,7 +69,40 @@ const TEMPORARY: [(&str, &str); 2] = [
     ("max_connections", "300"),
 ];
 
+/// The least and the most that a server's cluster has as buffers: the page tables of each connection take
+/// a five-hundredth of it.
+const BUFFERS: (u64, u64) = (256 * MIB, 2_048 * MIB);
+/// One part of the memory in so many: the hot tables and their indexes. The rest is the server's, and the
+/// page cache's, on which Postgres relies.
+const PART_OF_MEMORY: u64 = 8;
+const MIB: u64 = 1024 * 1024;
+
 /// All settings of a cluster.
-pub(super) fn settings(temporary: bool) -> impl Iterator<Item = (&'static str, &'static str)> {
-    ALWAYS.into_iter().chain(if temporary { TEMPORARY } else { SERVER })
+pub(super) fn settings(temporary: bool) -> Vec<(&'static str, Cow<'static, str>)> {
+    let fixed = ALWAYS.iter().chain(if temporary { &TEMPORARY[..] } else { &SERVER });
+    let mut settings: Vec<_> = fixed.map(|(name, value)| (*name, Cow::Borrowed(*value))).collect();
+    if !temporary {
+        settings.push(("shared_buffers", Cow::Owned(buffers_of(memory::available()))));
+    }
+    settings
+}
+
+/// The buffers of a machine with so many bytes of memory.
+fn buffers_of(memory: u64) -> String {
+    let bytes = (memory / PART_OF_MEMORY).clamp(BUFFERS.0, BUFFERS.1);
+    format!("{}MB", bytes / MIB)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_are_an_eighth_of_the_memory_within_bounds() {
+        assert_eq!(buffers_of(0), "256MB");
+        assert_eq!(buffers_of(1024 * MIB), "256MB");
+        assert_eq!(buffers_of(4_096 * MIB), "512MB");
+        assert_eq!(buffers_of(24_105 * MIB), "2048MB");
+        assert_eq!(buffers_of(u64::MAX), "2048MB");
+    }
 }

@@ -62,7 +62,7 @@ impl Postmaster {
         set("unix_socket_directories", &self.socket.path);
         set("port", Path::new(&settings::PORT.to_string()));
         for (name, value) in settings::settings(self.temporary) {
-            set(name, Path::new(value));
+            set(name, Path::new(&*value));
         }
         arguments
     }
