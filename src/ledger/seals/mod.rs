@@ -17,10 +17,7 @@ pub mod chain;
 pub mod heads;
 pub(in crate::ledger) mod store;
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{PgConnection, PgPool};
@@ -39,7 +36,7 @@ use crate::{
 
 /// Rows that one turn takes at most, unless more were recorded in a millisecond. The more, the fewer
 /// blocks and passes over the same pages; they are in memory together, 80 bytes each.
-pub const TURN_ROWS: usize = 50_000;
+pub const TURN_ROWS: usize = 20_000;
 /// Between two turns, once nothing is left behind: one block in this time for a busy account.
 const INTERVAL: Duration = Duration::from_secs(10);
 /// After a turn of a backlog, a pause so many times as long.
@@ -116,21 +113,23 @@ async fn next_rows(
 async fn append(
     connection: &mut PgConnection,
     recorded_until: DateTime<Utc>,
-    found: Vec<(AccountId, Entry)>,
+    mut found: Vec<(AccountId, Entry)>,
 ) -> Result<(), LedgerError> {
-    let mut chains: BTreeMap<AccountId, Vec<Entry>> = BTreeMap::new();
-    for (account, entry) in found {
-        chains.entry(account).or_default().push(entry);
-    }
-    let accounts: Vec<AccountId> = chains.keys().copied().collect();
+    found.sort_unstable();
+    let chains = || found.chunk_by(|(one, _), (next, _)| one == next);
+    let accounts: Vec<AccountId> =
+        chains().filter_map(|chain| chain.first()).map(|(account, _)| *account).collect();
     let heads = store::heads_of(connection, &accounts).await?;
     let heads: HashMap<_, _> = heads.into_iter().map(|head| (head.account_id, head)).collect();
-    let mut encoded = Vec::with_capacity(chains.len());
-    for (account, mut entries) in chains {
-        entries.sort_unstable();
-        let count = i64::try_from(entries.len()).unwrap_or(i64::MAX);
-        encoded.push((account, count, chain::encode(&entries)));
-    }
+    let encoded: Vec<_> = accounts
+        .into_iter()
+        .zip(chains())
+        .map(|(account, chain)| {
+            let count = i64::try_from(chain.len()).unwrap_or(i64::MAX);
+            (account, count, chain::encode(chain.iter().map(|(_, entry)| entry)))
+        })
+        .collect();
+    drop(found);
     let blocks: Vec<Block<'_>> = encoded
         .iter()
         .map(|(account, count, entries)| {
