@@ -8,7 +8,7 @@ const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
 /// Bytes: the machine's, or what its control group or one above it is given, if that is less.
 pub(super) fn available() -> u64 {
     let machine = rustix::system::sysinfo();
-    let machine = u64::from(machine.totalram).saturating_mul(u64::from(machine.mem_unit));
+    let machine = machine.totalram.saturating_mul(u64::from(machine.mem_unit));
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     granted(Path::new(CONTROL_GROUPS), &groups).map_or(machine, |granted| granted.min(machine))
 }
