@@ -37,6 +37,10 @@ const SESSION: [(&str, &str); 5] = [
     ("jit", "off"),
 ];
 
+/// What sessions for the background and for reports are told beside it: the other cores are for those
+/// who wait at the gateway.
+pub(super) const ONE_PROCESS: (&str, &str) = ("max_parallel_workers_per_gather", "0");
+
 /// Why there is no usable database.
 #[derive(Debug, Error)]
 pub enum DatabaseError {
@@ -85,13 +89,13 @@ pub async fn open(options: PgConnectOptions, connections: u32) -> Result<PgPool,
 /// itself after it was lost.
 #[must_use]
 pub fn single(options: PgConnectOptions, purpose: &str) -> PgPool {
-    one().connect_lazy_with(session(options, purpose))
+    one().connect_lazy_with(session(options, purpose).options([ONE_PROCESS]))
 }
 
 /// The same for a task that nobody waits for: it lets all others go first.
 #[must_use]
 pub fn single_last(options: PgConnectOptions, purpose: &str) -> PgPool {
-    priority::last(one(), session(options, purpose))
+    priority::last(one(), session(options, purpose).options([ONE_PROCESS]))
 }
 
 /// A pool to which no connection comes back with a transaction open. A call that is given up while its

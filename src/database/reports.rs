@@ -15,7 +15,7 @@ use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction, postgres::PgConnectOpti
 
 use super::{
     failure::DatabaseFailure,
-    pool::{IDLE_TIMEOUT, clean, session},
+    pool::{IDLE_TIMEOUT, ONE_PROCESS, clean, session},
     priority,
 };
 use crate::ids::AccountId;
@@ -76,11 +76,7 @@ impl Reports {
 }
 
 fn open(options: PgConnectOptions) -> PgPool {
-    let options = options.options([
-        ("statement_timeout", STATEMENT_TIMEOUT),
-        // The other cores are for those who wait at the gateway.
-        ("max_parallel_workers_per_gather", "0"),
-    ]);
+    let options = options.options([("statement_timeout", STATEMENT_TIMEOUT), ONE_PROCESS]);
     let pool =
         clean().max_connections(CONNECTIONS).acquire_timeout(PATIENCE).idle_timeout(IDLE_TIMEOUT);
     priority::last(pool, options)

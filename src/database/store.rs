@@ -3,12 +3,10 @@
 use sqlx::{PgConnection, Row as _};
 
 /// For this transaction, rows are found by their indexes, whatever the statistics say of the newest
-/// partitions, and by this session's process alone: so few rows are found before others have begun.
+/// partitions.
 pub(crate) async fn find_by_index(connection: &mut PgConnection) -> sqlx::Result<()> {
-    let set = "SELECT set_config(name, value, true)
-               FROM (VALUES ('enable_seqscan', 'off'), ('enable_hashjoin', 'off'),
-                            ('enable_mergejoin', 'off'), ('max_parallel_workers_per_gather', '0'))
-                    AS setting (name, value)";
+    let set = "SELECT set_config(name, 'off', true)
+               FROM unnest('{enable_seqscan,enable_hashjoin,enable_mergejoin}'::text[]) AS name";
     sqlx::query(set).execute(connection).await.map(drop)
 }
 
