@@ -29,7 +29,6 @@ use super::{
     Held,
     admission::Admission,
     heartbeat::Heartbeat,
-    holdings::Reservation,
     lease::{PoolRenewal, PoolView, RenewedLease},
     limits,
     pool::PoolKey,
@@ -376,12 +375,8 @@ impl Leases {
         let (mut leased, mut outstanding) = (0, 0);
         self.visit(|slot| {
             let mut state = slot.lock();
-            let lapsed = state.holdings.lapse(now);
-            if !lapsed.is_empty() {
-                let expired = |(id, reservation): (_, Reservation<Arc<Held>>)| {
-                    reservation.grant.expired(id, reservation.amount)
-                };
-                self.lapsed().extend(lapsed.into_iter().map(expired));
+            for (id, reservation) in state.holdings.lapse(now) {
+                self.lapsed().push(reservation.grant.expired(id, reservation.amount));
             }
             let held = state.holdings.pools().filter(|(_, pool)| pool.leased().is_positive());
             leased += i64::try_from(held.count()).unwrap_or(i64::MAX);
