@@ -1,6 +1,6 @@
 //! What is asked of Postgres about a session, or told it, by more than one part.
 
-use sqlx::{PgConnection, Row as _};
+use sqlx::{PgConnection, PgPool, Row as _};
 
 /// For this transaction, rows are found by their indexes, whatever the statistics say of the newest
 /// partitions.
@@ -8,6 +8,16 @@ pub(crate) async fn find_by_index(connection: &mut PgConnection) -> sqlx::Result
     let set = "SELECT set_config(name, 'off', true)
                FROM unnest('{enable_seqscan,enable_hashjoin,enable_mergejoin}'::text[]) AS name";
     sqlx::query(set).execute(connection).await.map(drop)
+}
+
+/// Has Postgres note when the newest rows of a table were recorded, so that whoever looks for a moment
+/// need not read them all. Nothing depends on it but time.
+pub(crate) async fn summarize_newest_ranges(pool: &PgPool, tables: &[&str]) {
+    let summarize =
+        "SELECT summarize_newest_ranges(name::regclass) FROM unnest($1::text[]) AS name";
+    if let Err(error) = sqlx::query(summarize).bind(tables).execute(pool).await {
+        tracing::debug!(%error, "the newest rows have to be read to be found");
+    }
 }
 
 /// Whether the session has a transaction open that began before this statement. An error says that it

@@ -350,6 +350,52 @@ async fn rollups_can_be_made_anew_and_outlive_a_move_to_another_cluster() {
 }
 
 #[tokio::test]
+async fn the_newest_ranges_are_noted_unless_a_vacuum_is_at_work() {
+    let books = Books::open().await;
+    let noted = async || -> i32 {
+        let ask = "SELECT summarize_newest_ranges('moments')";
+        sqlx::query_scalar(ask).fetch_one(&books.pool).await.unwrap()
+    };
+    let blocks = async || -> i64 {
+        let ask = "SELECT pg_relation_size('moments_old') / current_setting('block_size')::int";
+        sqlx::query_scalar(ask).fetch_one(&books.pool).await.unwrap()
+    };
+    books
+        .run(
+            "CREATE TABLE moments (id integer, at timestamptz, rest text) PARTITION BY RANGE (id);
+             CREATE TABLE moments_old PARTITION OF moments FOR VALUES FROM (0) TO (100000);
+             CREATE TABLE moments_new PARTITION OF moments FOR VALUES FROM (100000) TO (200000);
+             ALTER TABLE moments_old ALTER rest SET STORAGE PLAIN, SET (autovacuum_enabled = off);
+             CREATE INDEX ON moments USING brin (at) WITH (pages_per_range = 16);",
+        )
+        .await;
+    assert_eq!(noted().await, 0);
+    let grow =
+        "INSERT INTO moments SELECT id, now(), repeat('x', 4000) FROM generate_series(1, 256) id";
+    books.run(grow).await;
+    assert_eq!(blocks().await, 128);
+    let mut vacuum = books.pool.begin().await.unwrap();
+    let lock = "LOCK TABLE moments_old IN SHARE UPDATE EXCLUSIVE MODE";
+    sqlx::query(lock).execute(&mut *vacuum).await.unwrap();
+    assert_eq!(noted().await, 0);
+    vacuum.rollback().await.unwrap();
+    // Four ranges, without the 64 blocks that may still be written to and the first range, which the empty
+    // index had already.
+    assert_eq!(noted().await, 3);
+    assert_eq!(noted().await, 0);
+    books.run(grow).await;
+    assert_eq!(noted().await, 8);
+    // What the background tasks name has such an index.
+    for table in ["usage_events", "transfers", "billing_documents"] {
+        let ask = "SELECT count(*) FROM pg_index JOIN pg_class ON oid = indexrelid
+                   JOIN pg_am ON pg_am.oid = relam
+                   WHERE indrelid = $1::regclass AND amname = 'brin'";
+        let query = sqlx::query_scalar::<_, i64>(ask).bind(table);
+        assert_eq!(query.fetch_one(&books.pool).await.unwrap(), 1, "{table}");
+    }
+}
+
+#[tokio::test]
 async fn several_servers_keep_the_rollups_and_say_how_far_they_are() {
     let first = World::start().await;
     let second = TestServer::start_on(first.server.database.clone()).await;

@@ -27,7 +27,10 @@ use self::{
     store::{Mark, Window},
 };
 use crate::{
-    database::{pool::in_rounds, store::find_by_index},
+    database::{
+        pool::in_rounds,
+        store::{find_by_index, summarize_newest_ranges},
+    },
     ids::AccountId,
     ledger::error::LedgerError,
     tasks::Tasks,
@@ -158,6 +161,8 @@ pub fn keep(pool: PgPool, metrics: MeteringMetrics, tasks: &Tasks) {
 /// One turn; the pause after it.
 async fn round(pool: PgPool, metrics: MeteringMetrics) -> Duration {
     let begun = tokio::time::Instant::now();
+    // Rollups see to those of usage, and more often.
+    summarize_newest_ranges(&pool, &["transfers", "billing_documents"]).await;
     match turn(&pool, TURN_ROWS).await {
         Ok(turn) => {
             if let Some(sealed_before) = turn.sealed_before {

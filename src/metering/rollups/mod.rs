@@ -23,7 +23,11 @@ use std::time::Duration;
 use sqlx::PgPool;
 
 use super::{error::MeteringError, limits};
-use crate::{database::pool::in_rounds, tasks::Tasks, telemetry::metrics::MeteringMetrics};
+use crate::{
+    database::{pool::in_rounds, store::summarize_newest_ranges},
+    tasks::Tasks,
+    telemetry::metrics::MeteringMetrics,
+};
 
 /// What a step may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +71,7 @@ pub fn keep(pool: PgPool, metrics: MeteringMetrics, tasks: &Tasks) {
 /// One step; the pause after it.
 async fn round(pool: PgPool, metrics: MeteringMetrics) -> Duration {
     let begun = tokio::time::Instant::now();
+    summarize_newest_ranges(&pool, &["usage_events"]).await;
     match step(&pool, Bounds::default()).await {
         Ok(step) => {
             if let Some(lag) = step.lag_seconds {
