@@ -9,7 +9,10 @@ use std::{
 };
 
 use hdrhistogram::Histogram;
-use tokio::task::{JoinError, JoinSet};
+use tokio::{
+    sync::mpsc,
+    task::{JoinError, JoinSet},
+};
 
 use super::cpu::Spent;
 use crate::cli::error::CliError;
@@ -112,6 +115,8 @@ where
 
 /// Starts a call every so often for so long, however long each takes. A call is told when it was due,
 /// since the time that it waits for its start is the caller's too.
+///
+/// A thread of its own keeps the time: the runtime's timers go by whole milliseconds.
 pub(super) async fn paced<Call>(
     rate: u64,
     duration: Duration,
@@ -122,11 +127,20 @@ where
     Call::Output: Send + 'static,
 {
     let calls = rate.saturating_mul(duration.as_secs()).max(1);
-    let begun = Instant::now();
+    let (starts, mut started) = mpsc::unbounded_channel();
+    std::thread::spawn(move || {
+        let begun = Instant::now();
+        for number in 0..calls {
+            let due = begun + Duration::from_nanos(number * 1_000_000_000 / rate.max(1));
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            if starts.send((number, due)).is_err() {
+                // Nobody measures any more.
+                return;
+            }
+        }
+    });
     let mut under_way = JoinSet::new();
-    for number in 0..calls {
-        let due = begun + Duration::from_nanos(number * 1_000_000_000 / rate.max(1));
-        tokio::time::sleep_until(due.into()).await;
+    while let Some((number, due)) = started.recv().await {
         under_way.spawn(call(number, due));
     }
     under_way.join_all().await
