@@ -90,15 +90,6 @@ impl<T: Clone> Holdings<T> {
         }
     }
 
-    /// Gives back the memory of a busier time, as far as nothing is held any more.
-    pub fn shrink(&mut self) {
-        if self.reservations.is_empty() && self.reservations.capacity() > 0 {
-            self.reservations = HashMap::new();
-            self.by_expiry = BTreeSet::new();
-            self.by_request = HashMap::new();
-        }
-    }
-
     /// What can be reserved at once in a pool.
     #[must_use]
     pub fn free(&self, key: PoolKey) -> Amount {
@@ -224,6 +215,12 @@ impl<T: Clone> Holdings<T> {
             && self.by_request.get(request) == Some(&id)
         {
             self.by_request.remove(request);
+        }
+        if self.reservations.is_empty() {
+            // Room for a few is a kilobyte, and a hundred thousand accounts seldom have one.
+            self.reservations = HashMap::new();
+            self.by_expiry = BTreeSet::new();
+            self.by_request = HashMap::new();
         }
         Some(reservation)
     }

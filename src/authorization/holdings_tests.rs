@@ -91,10 +91,8 @@ fn memory_is_given_back_once_nothing_is_held() {
     let mut pool = leased(10);
     let id = AuthorizationId::generate();
     pool.reserve(id, reservation(2, 60), at(0));
-    pool.shrink();
-    assert_eq!(pool.count(), 1);
+    assert!(pool.reservations.capacity() > 0);
     pool.settle(id, amount(1));
-    pool.shrink();
     assert_eq!(pool.reservations.capacity(), 0);
 }
 

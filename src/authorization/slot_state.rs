@@ -340,13 +340,12 @@ impl<T: Clone> SlotState<T> {
     /// was given up long ago may have taken effect after the newer one that ended a budget's lease, and
     /// what it was granted nobody else would give back.
     pub fn needs_upkeep(&mut self, at: Duration) -> bool {
-        let (mut needed, mut is_quiet) = (false, true);
+        let mut needed = false;
         let mut over = Vec::new();
         for (key, pool) in self.holdings.pools() {
             let never = Standing::default();
             let standing = self.standings.get(&key).unwrap_or(&never);
             let unused = at.saturating_sub(standing.used_at);
-            is_quiet &= unused >= limits::QUIET_POOL;
             let is_known = self.answer == Answer::Known && standing.was_answered_idle();
             let is_idle = standing.is_idle(at);
             if is_idle && is_known && key != PoolKey::Funds && pool.is_empty() {
@@ -361,9 +360,6 @@ impl<T: Clone> SlotState<T> {
         for key in over {
             self.holdings.forget(key);
             self.standings.remove(&key);
-        }
-        if is_quiet {
-            self.holdings.shrink();
         }
         needed
     }
