@@ -89,10 +89,14 @@ fn what_is_reserved_is_counted_and_found_until_it_is_settled() {
 #[test]
 fn memory_is_given_back_once_nothing_is_held() {
     let mut pool = leased(10);
-    let id = AuthorizationId::generate();
-    pool.reserve(id, reservation(2, 60), at(0));
+    let ids = [AuthorizationId::generate(), AuthorizationId::generate()];
+    for id in ids {
+        pool.reserve(id, reservation(2, 60), at(0));
+    }
+    pool.settle(ids[0], amount(1));
+    assert_eq!(pool.count(), 1);
     assert!(pool.reservations.capacity() > 0);
-    pool.settle(id, amount(1));
+    pool.settle(ids[1], amount(1));
     assert_eq!(pool.reservations.capacity(), 0);
 }
 
