@@ -195,7 +195,7 @@ impl Authorizer {
             }
             round = round.wrapping_add(1);
             if connection.is_none() {
-                connection = store::connect(database).await;
+                connection = store::connect(database, limits::LEASE_LOCK_TIMEOUT).await;
             }
             let Some(open) = &mut connection else { continue };
             let mut looked_over = self.upkeep().look_over(open).await;

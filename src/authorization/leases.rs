@@ -8,11 +8,10 @@
 //! | renewal before a lease runs dry | 1 for up to [`limits::RENEWAL_BATCH`] pools | |
 //! | upkeep, every [`limits::LEASE_TICK`] | 2, and 1 per batch of drifted pools | |
 //!
-//! One task sends all renewals over one connection, so that they reach the database in the order
-//! of their sequence numbers.
+//! One task sends the renewals ([`renewing`](super::renewing)), those of an account one after the
+//! other, so that they reach the database in the order of their sequence numbers.
 
 use std::{
-    collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicI64, Ordering},
@@ -21,20 +20,12 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 use super::{
-    Held,
-    admission::Admission,
-    heartbeat::Heartbeat,
-    lease::{PoolRenewal, PoolView, RenewedLease},
-    limits,
-    pool::PoolKey,
-    slot::Slot,
-    slot_state::SlotState,
-    store,
+    Held, admission::Admission, heartbeat::Heartbeat, lease::PoolRenewal, limits, pool::PoolKey,
+    slot::Slot, slot_state::SlotState, store,
 };
 use crate::{
     accounts::{account::AccountRecord, directory::Directory},
@@ -56,14 +47,14 @@ pub(super) enum Waited {
 /// All leases of this server. What has given everything back and stays unused is forgotten.
 #[derive(Debug)]
 pub(super) struct Leases {
-    instance: InstanceId,
+    pub(super) instance: InstanceId,
     slots: papaya::HashMap<AccountId, Arc<Slot>>,
     sequence: AtomicI64,
     queue: mpsc::UnboundedSender<Arc<Slot>>,
     /// Authorizations that are nobody's here any more and have not been written down yet. Bounded
     /// by what was outstanding: without the database nothing new is authorized.
     lapsed: Mutex<Vec<store::Expired>>,
-    metrics: AuthorizationMetrics,
+    pub(super) metrics: AuthorizationMetrics,
 }
 
 /// The receiving end of the renewals, for the one task that sends them.
@@ -180,146 +171,21 @@ impl Leases {
         })
     }
 
-    /// Renews a batch of pools. On a failure nothing changes in memory: those who wait are told, or
-    /// wait on where only a lock was in the way.
-    async fn renew_batch(&self, connection: &mut PgConnection, slots: &[Arc<Slot>]) -> Outcome {
-        let at = clock::since_boot();
-        let renewals: Vec<Vec<PoolRenewal>> =
-            slots.iter().map(|slot| self.begin(slot, at)).collect();
-        let asked = renewals.concat();
-        let answer = if asked.is_empty() {
-            Ok(Vec::new())
-        } else {
-            self.metrics.lease_renewals.inc();
-            let renewing = store::renew_leases(connection, self.instance, &asked);
-            store::patiently(renewing).await
-        };
-        let outcome = match &answer {
-            Ok(_) => Outcome::Done,
-            Err(error) => Outcome::of(error),
-        };
-        if outcome == Outcome::Locked {
-            // Each is tried alone next; whoever waits, waits for that.
-            for (slot, renewals) in slots.iter().zip(&renewals) {
-                let mut state = slot.lock();
-                state.restore(renewals);
-                if slots.len() == 1 {
-                    self.renew(slot, &mut state);
-                }
-            }
-            return outcome;
-        }
-        let mut answers: HashMap<_, _> = answer
-            .unwrap_or_default()
-            .into_iter()
-            .map(|lease| ((lease.account, lease.key), lease))
-            .collect();
-        let failed = outcome != Outcome::Done;
-        for (slot, renewals) in slots.iter().zip(&renewals) {
-            {
-                let mut state = slot.lock();
-                for asked in renewals {
-                    if let Some(lease) = answers.remove(&(asked.account, asked.key)) {
-                        self.announce(&lease);
-                        state.end(asked, lease, clock::since_boot());
-                    }
-                }
-                if failed {
-                    state.lost();
-                } else {
-                    state.ended();
-                }
-            }
-            slot.round_ended.notify_waiters();
-        }
-        outcome
-    }
-
-    fn begin(&self, slot: &Slot, at: Duration) -> Vec<PoolRenewal> {
+    /// Begins a round for each pool of the account that needs one.
+    pub(super) fn begin(&self, slot: &Slot, at: Duration) -> Vec<PoolRenewal> {
         let next = || self.sequence.fetch_add(1, Ordering::Relaxed) + 1;
         slot.lock().begin(slot.account, at, next)
     }
 
-    /// Says that a budget has come to its end; the database has told whoever listens there.
-    fn announce(&self, lease: &RenewedLease) {
-        let (PoolKey::Budget(period), PoolView::Budget(view)) = (lease.key, &lease.view) else {
-            return;
-        };
-        if lease.reached {
-            let kind = if view.hard { "hard" } else { "soft" };
-            self.metrics.budgets_reached.get_or_create(&[("kind", kind)]).inc();
-            tracing::warn!(
-                account = %lease.account,
-                budget = %period.budget,
-                period_start = %period.start,
-                limit = %view.limit.normalize(),
-                spent = %view.spent.normalize(),
-                kind,
-                "a budget has come to its end"
-            );
-        }
-    }
-
-    /// Renews whatever is queued, until told to stop; then gives everything free back.
-    pub(super) async fn run(
-        &self,
-        database: &PgPool,
-        mut queue: RenewalQueue,
-        stopping: CancellationToken,
-    ) {
-        let mut connection = None;
-        let mut batch = Vec::with_capacity(limits::RENEWAL_BATCH);
-        loop {
-            tokio::select! {
-                biased;
-                received = queue.recv_many(&mut batch, limits::RENEWAL_BATCH) => {
-                    if received == 0 { break }
-                }
-                () = stopping.cancelled() => break,
-            }
-            for slot in &batch {
-                slot.lock().taken();
-            }
-            self.renew_all(database, &mut connection, &batch).await;
-            batch.clear();
-        }
-        let slots = self.all();
-        for batch in slots.chunks(limits::RENEWAL_BATCH) {
-            for slot in batch {
-                slot.lock().give_back = true;
-            }
-            self.renew_all(database, &mut connection, batch).await;
-        }
-        if connection.is_none() {
-            connection = store::connect(database).await;
-        }
-        let Some(mut connection) = connection else { return };
-        if let Err(error) = self.sign_off(&mut connection).await {
-            tracing::warn!(%error, "could not sign off; the leases are freed later");
-        }
-    }
-
-    /// Leaves what is outstanding for others to settle, and on the list of what to look for once it
-    /// has expired.
-    async fn sign_off(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        for slot in self.all() {
-            let state = slot.lock();
-            let outstanding = state.holdings.reservations();
-            self.lapsed().extend(
-                outstanding
-                    .map(|(id, reservation)| reservation.grant.expired(id, reservation.amount)),
-            );
-        }
-        self.write_lapsed(connection).await?;
-        store::patiently(store::stop(connection, self.instance)).await
-    }
-
-    fn lapsed(&self) -> MutexGuard<'_, Vec<store::Expired>> {
+    pub(super) fn lapsed(&self) -> MutexGuard<'_, Vec<store::Expired>> {
         self.lapsed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes down what has lapsed; what cannot be written now is tried again.
-    async fn write_lapsed(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    pub(super) async fn write_lapsed(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<(), sqlx::Error> {
         let lapsed = self.lapsed().clone();
         if lapsed.is_empty() {
             return Ok(());
@@ -330,38 +196,6 @@ impl Leases {
         self.metrics.expired.inc_by(unsettled);
         tracing::info!(lapsed = lapsed.len(), unsettled, "authorizations lapsed");
         Ok(())
-    }
-
-    async fn renew_all(
-        &self,
-        database: &PgPool,
-        connection: &mut Option<PgConnection>,
-        batch: &[Arc<Slot>],
-    ) {
-        if connection.is_none() {
-            *connection = store::connect(database).await;
-        }
-        let Some(open) = connection else {
-            for slot in batch {
-                // What it would have given back stays leased, and is told with the next renewal.
-                self.begin(slot, clock::since_boot());
-                slot.lock().lost();
-                slot.round_ended.notify_waiters();
-            }
-            return;
-        };
-        let outcome = self.renew_batch(open, batch).await;
-        let mut lost = outcome == Outcome::Lost;
-        if outcome == Outcome::Locked && batch.len() > 1 {
-            // One locked account must not hold up the others.
-            for slot in batch {
-                let alone = std::slice::from_ref(slot);
-                lost |= self.renew_batch(open, alone).await == Outcome::Lost;
-            }
-        }
-        if lost {
-            *connection = None;
-        }
     }
 
     /// Lets lapsed reservations go and renews what should be renewed though nobody waits. How many
@@ -408,27 +242,6 @@ impl Leases {
                 tokio::time::sleep(limits::SLOTS_PAUSE).await;
             }
             slots.iter().for_each(&mut look);
-        }
-    }
-}
-
-/// How a renewal statement ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
-    Done,
-    /// A row lock was not to be had in time.
-    Locked,
-    /// Whether it took effect is not known.
-    Lost,
-}
-
-impl Outcome {
-    fn of(error: &sqlx::Error) -> Self {
-        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-        tracing::warn!(%error, "leases were not renewed");
-        match code.as_deref() {
-            Some("55P03" | "40P01" | "57014") => Self::Locked,
-            _ => Self::Lost,
         }
     }
 }

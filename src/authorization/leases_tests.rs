@@ -1,5 +1,5 @@
 use rust_decimal::Decimal;
-use sqlx::postgres::PgConnectOptions;
+use sqlx::{PgPool, postgres::PgConnectOptions};
 
 use super::*;
 use crate::{

@@ -88,6 +88,11 @@ pub const LEASE_WAIT: Duration = Duration::from_secs(3);
 /// How long a renewal waits for one account's row, which posting holds for milliseconds: the other
 /// accounts of the round wait with it.
 pub const LEASE_LOCK_TIMEOUT: Duration = Duration::from_millis(200);
+/// How long each account of such a round is waited for, alone, to find those that are locked.
+pub const LOCKED_LOOK: Duration = Duration::from_millis(20);
+/// Accounts whose rows are held for longer and are waited for at once, over a connection each, for
+/// [`LEASE_WAIT`] at a time.
+pub const ROWS_WAITED_FOR: usize = 8;
 /// How long the database may work on one round of renewals, a beat or a look at the leases before
 /// its connection is given up: a router that forgot it says nothing.
 pub const ANSWER_PATIENCE: Duration = HEARTBEAT_TTL;

@@ -37,6 +37,7 @@ pub mod lifetime;
 pub mod limits;
 pub mod pool;
 pub mod presence;
+mod renewing;
 pub mod reservations;
 mod reserving;
 mod slot;

@@ -67,6 +67,8 @@ enum Turn {
     #[default]
     None,
     Queued,
+    /// In line for its account's row, which somebody else holds: nobody else renews it meanwhile.
+    InLine,
     /// Never again: the slot is off the list, and the account has a new one or none.
     Retired,
 }
@@ -234,7 +236,8 @@ impl<T: Clone> SlotState<T> {
         at: Duration,
         mut next_sequence: impl FnMut() -> i64,
     ) -> Vec<PoolRenewal> {
-        let in_doubt = self.answer == Answer::Lost;
+        // Awaited still: the round before was given up.
+        let in_doubt = self.answer != Answer::Known;
         self.answer = Answer::Awaited;
         self.started += 1;
         let give_back = std::mem::take(&mut self.give_back);
@@ -283,11 +286,23 @@ impl<T: Clone> SlotState<T> {
         is_new
     }
 
-    /// It waits no longer: what is asked from now on, the coming round may not see.
-    pub fn taken(&mut self) {
+    /// Whether it is to be renewed now that it comes out of the queue. If so it waits no longer: what is
+    /// asked from now on, the coming round may not see.
+    pub fn taken(&mut self) -> bool {
         if self.turn == Turn::Queued {
             self.turn = Turn::None;
         }
+        self.turn != Turn::InLine
+    }
+
+    /// Its account's row is locked, and it waits for that, wherever else it waits.
+    pub const fn stand_in_line(&mut self) {
+        self.turn = Turn::InLine;
+    }
+
+    /// It had its row.
+    pub const fn leave_line(&mut self) {
+        self.turn = Turn::None;
     }
 
     /// Nothing was renewed and nothing has changed: those who waited wait on.

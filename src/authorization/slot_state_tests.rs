@@ -221,13 +221,36 @@ fn a_budgets_pool_is_renewed_once_more_before_it_is_forgotten() {
 fn a_round_out_of_turn_leaves_a_slot_in_the_queue_once() {
     let mut state = SlotState::<()>::default();
     assert!(state.queue());
-    state.taken();
+    assert!(state.taken());
     assert!(state.queue(), "a request came while the batch was under way");
     state.begin(AccountId::generate(), NOW, || 1);
     state.ended();
     assert!(!state.queue(), "it is in the queue still, and would be twice in one batch");
-    state.taken();
+    assert!(state.taken());
     assert!(state.queue());
+}
+
+#[test]
+fn who_waits_for_its_row_is_renewed_nowhere_else() {
+    let mut state = SlotState::<()>::default();
+    assert!(state.queue() && state.taken());
+    assert!(state.queue(), "a request came before its row was found locked");
+    state.stand_in_line();
+    assert!(!state.taken(), "its turn in the queue passes");
+    assert!(!state.queue() && !state.retire(NOW + limits::IDLE_LEASE));
+    state.leave_line();
+    assert!(state.queue() && state.taken());
+}
+
+/// As when a server stops while an account waits for its row.
+#[test]
+fn what_a_round_may_have_brought_that_was_given_up_is_asked() {
+    let (mut state, pools) = (SlotState::<()>::default(), [PoolKey::Funds]);
+    state.touch(&pools, NOW);
+    state.wait_for(&pools, amount("5"), amount("5"));
+    renew(&mut state, NOW, "9", "0", false);
+    assert!(state.begin(AccountId::generate(), NOW, || 2).is_empty(), "it knows");
+    assert_eq!(state.begin(AccountId::generate(), NOW, || 3).len(), 1);
 }
 
 #[test]

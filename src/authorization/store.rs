@@ -23,11 +23,11 @@ use crate::{
 };
 
 /// A connection of its own, so that no report can be in the way; `None` when there is none to be
-/// had within [`limits::ANSWER_PATIENCE`].
-pub(super) async fn connect(database: &PgPool) -> Option<PgConnection> {
+/// had within [`limits::ANSWER_PATIENCE`]. Its statements wait so long for a locked row.
+pub(super) async fn connect(database: &PgPool, lock_timeout: Duration) -> Option<PgConnection> {
     let milliseconds = |limit: Duration| limit.as_millis().to_string();
     let options = PgConnectOptions::clone(&database.connect_options()).options([
-        ("lock_timeout", milliseconds(limits::LEASE_LOCK_TIMEOUT)),
+        ("lock_timeout", milliseconds(lock_timeout)),
         ("statement_timeout", milliseconds(limits::ANSWER_PATIENCE)),
     ]);
     let connecting = PgConnection::connect_with(&options);

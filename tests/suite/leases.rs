@@ -1,7 +1,14 @@
 //! The lease protocol when something stands in its way: a locked row, a silent database, a stop.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
+use tokio::task::JoinSet;
 use tollgate::proto::{
     DenialReason, ListUnsettledRequest, SuspendAccountRequest, authorize_response::Decision,
 };
@@ -38,6 +45,43 @@ async fn a_locked_account_does_not_hold_up_the_others() {
     // Who waits for the locked account itself is served as soon as it is free.
     holder.rollback().await.unwrap();
     waiting.await.unwrap().expect("it was answered when the lock was gone");
+}
+
+/// As when batches of usage take long: whoever asks for the row now and then finds it held each time.
+#[tokio::test(flavor = "multi_thread")]
+async fn between_two_who_hold_the_row_for_long_whoever_waits_for_it_is_served() {
+    let world = World::start().await;
+    let mut locked = Vec::new();
+    for handle in ["one", "two", "three", "four"] {
+        locked.push((world.startup(handle, "1").await, world.key(handle).await));
+    }
+    let over = Arc::new(AtomicBool::new(false));
+    let mut holders = JoinSet::new();
+    for (place, (account, _)) in (0..).zip(&locked) {
+        let (pool, account, over) = (world.server.pool(), account.clone(), Arc::clone(&over));
+        holders.spawn(async move {
+            tokio::time::sleep(place * Duration::from_millis(400)).await;
+            while !over.load(Ordering::Relaxed) {
+                let mut holder = pool.begin().await.unwrap();
+                let held = "SELECT FROM account_funds WHERE account_id = $1::uuid FOR UPDATE";
+                sqlx::query(held).bind(&account).execute(&mut *holder).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(1_600)).await;
+                holder.commit().await.unwrap();
+                // So long does whoever holds it need to come back.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let mut waiting = JoinSet::new();
+    for (_, key) in &locked {
+        let (client, key) = (world.client.clone(), key.clone());
+        waiting.spawn(async move { authorize(&client, &request(&key, 10)).await.map(drop) });
+    }
+    let answers = waiting.join_all().await;
+    over.store(true, Ordering::Relaxed);
+    holders.join_all().await;
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
 }
 
 #[tokio::test]

@@ -91,7 +91,7 @@ impl Authorizer {
                 () = stopping.cancelled() => return,
             }
             if connection.is_none() {
-                connection = leases::connect(database).await;
+                connection = leases::connect(database, limits::LEASE_LOCK_TIMEOUT).await;
             }
             let Some(open) = &mut connection else { continue };
             match self.beat(open).await {

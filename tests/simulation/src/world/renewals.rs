@@ -1,4 +1,4 @@
-//! Rounds of renewal, as the one task of `authorization/leases.rs` sends them.
+//! Rounds of renewal, as `authorization/renewing.rs` sends them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -47,12 +47,14 @@ impl World {
                 None => {
                     let count = server.renewals.len().min(limits::RENEWAL_BATCH);
                     let taken: Vec<_> = server.renewals.drain(..count).collect();
-                    taken.iter().for_each(|account| server.slot(*account).taken());
-                    taken
+                    taken.into_iter().filter(|account| server.slot(*account).taken()).collect()
                 }
             };
             if accounts.is_empty() {
-                return;
+                if server.renewals.is_empty() {
+                    return;
+                }
+                continue;
             }
             let round = self.begin(number, &accounts);
             if round.iter().all(|(_, renewals)| renewals.is_empty()) {
@@ -106,18 +108,44 @@ impl World {
                     server.slot(*account).restore(renewals);
                 }
                 match round.as_slice() {
-                    [(account, _)] => self.renew(number, *account),
+                    [(account, _)] => {
+                        server.slot(*account).stand_in_line();
+                        self.renew_in_line(number, *account);
+                    }
                     several => {
                         server.alone.extend(several.iter().map(|(account, _)| *account));
-                        self.send_renewals(number);
                     }
                 }
-                return;
+                return self.send_renewals(number);
             }
             _ => Err(()),
         };
         self.end_round(number, &round, leases);
         self.send_renewals(number);
+    }
+
+    fn renew_in_line(&mut self, number: usize, account: AccountId) {
+        let round = self.begin(number, &[account]);
+        if round.iter().all(|(_, renewals)| renewals.is_empty()) {
+            return self.renewed_in_line(number, round, Ok(Reply::Renewed(Vec::new())));
+        }
+        self.send_round(number, round, Job::RenewInLine);
+    }
+
+    pub fn renewed_in_line(&mut self, number: usize, round: Round, reply: Result<Reply, Failure>) {
+        let [(account, renewals)] = round.as_slice() else { unreachable!("it waits alone") };
+        let server = &mut self.servers[number];
+        let leases = match reply {
+            Ok(Reply::Renewed(leases)) => Ok(leases),
+            Err(Failure::Locked) => {
+                server.slot(*account).restore(renewals);
+                return self.renew_in_line(number, *account);
+            }
+            _ => Err(()),
+        };
+        self.end_round(number, &round, leases);
+        self.servers[number].slot(*account).leave_line();
+        self.renew(number, *account);
     }
 
     pub fn end_round(
@@ -169,6 +197,8 @@ impl World {
             return self.set(number, MOMENT, Timer::GiveBack);
         }
         server.draining = true;
+        // Their connections are given up.
+        server.jobs.retain(|_, job| !matches!(job, Job::RenewInLine(_)));
         let accounts: Vec<AccountId> = server.slots.keys().copied().collect();
         for account in &accounts {
             server.slot(*account).give_back = true;
