@@ -232,4 +232,4 @@ fn pop_front_if<A>(
 
 #[cfg(test)]
 #[path = "lanes_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -22,7 +22,11 @@ fn moment() -> DateTime<Utc> {
     DateTime::from_timestamp(1_790_000_000, 0).unwrap()
 }
 
-fn event(payer: u128, number: u128, occurred_at: DateTime<Utc>) -> Pending<()> {
+pub(in crate::metering) fn event(
+    payer: u128,
+    number: u128,
+    occurred_at: DateTime<Utc>,
+) -> Pending<()> {
     let event = NewEvent {
         account_id: account(payer),
         event_id: AuthorizationId(Uuid::from_u128(number)),

@@ -7,6 +7,12 @@ use std::time::Duration;
 pub const WRITERS: usize = 2;
 /// Events in one transaction. Beyond a thousand a batch gains little and its locks last longer.
 pub const MAX_BATCH: usize = 1_000;
+/// A batch for so many events or more begins at once: what each batch costs by itself is little for each.
+pub const ENOUGH_FOR_A_BATCH: usize = 12;
+/// Batches of fewer events begin so far apart, if events came during the last one. Whoever calls alone
+/// is posted at once; among several callers each waits a few milliseconds, and the database has half of
+/// the work.
+pub const BATCHES_APART: Duration = Duration::from_millis(4);
 /// While others wait, a batch takes of one account one part of so many: the others' usage waits for the
 /// whole of it, and of what they have there is seldom as much.
 pub const PART_OF_A_BATCH: usize = 4;

@@ -16,7 +16,7 @@ use super::{
     answers::ReturnAddress,
     error::MeteringError,
     lanes::{Batch, Lanes, Pending},
-    limits::MAX_BATCH,
+    limits::{ENOUGH_FOR_A_BATCH, MAX_BATCH},
 };
 use crate::ids::AccountId;
 
@@ -28,6 +28,8 @@ pub(super) type Call = Pending<ReturnAddress>;
 pub(super) struct Shard {
     lanes: Mutex<Lanes<ReturnAddress>>,
     bell: Notify,
+    /// The writer waits for more events. Changed and read under the lock of the lanes.
+    gathers: AtomicBool,
     /// The writer has ended; nothing more is taken.
     closed: AtomicBool,
     /// The database has been away for a while; new usage is refused at once.
@@ -47,16 +49,19 @@ impl Shard {
         if self.away.load(Ordering::Relaxed) {
             return Err(MeteringError::Unconfirmed);
         }
-        {
+        let is_due = {
             let mut lanes = self.lanes();
             // Read under the lock: the writer closes under it, when nothing is left.
             if self.closed.load(Ordering::Relaxed) {
                 return Err(MeteringError::Stopping);
             }
             lanes.push(pending).map_err(|_| MeteringError::QueueFull)?;
-        }
+            !self.gathers.load(Ordering::Relaxed) || lanes.len() >= ENOUGH_FOR_A_BATCH
+        };
         self.depth.inc();
-        self.bell.notify_one();
+        if is_due {
+            self.bell.notify_one();
+        }
         Ok(())
     }
 
@@ -92,6 +97,26 @@ impl Shard {
                 () = stopping.cancelled(), if !stopping.is_cancelled() => {}
             }
         }
+    }
+
+    /// Waits until then for more events, unless none waits or there are enough for a batch.
+    pub(super) async fn gather(&self, until: Instant) {
+        let rest = tokio::time::sleep_until(until);
+        tokio::pin!(rest);
+        while self.set_gathers(!rest.is_elapsed()) {
+            tokio::select! {
+                () = self.bell.notified() => {}
+                () = &mut rest => {}
+            }
+        }
+    }
+
+    /// Whether the writer gathers, if it wants to.
+    fn set_gathers(&self, wanted: bool) -> bool {
+        let lanes = self.lanes();
+        let gathers = wanted && (1..ENOUGH_FOR_A_BATCH).contains(&lanes.len());
+        self.gathers.store(gathers, Ordering::Relaxed);
+        gathers
     }
 
     /// Puts events back that can be posted at once.
@@ -137,4 +162,50 @@ impl Shard {
 
 fn many(events: &[Call]) -> i64 {
     i64::try_from(events.len()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+    use crate::metering::lanes::tests::event;
+
+    const MOMENT: Duration = Duration::from_millis(500);
+
+    fn submit(shard: &Shard, numbers: std::ops::Range<u128>) {
+        for number in numbers {
+            let event = event(number, number, crate::clock::now()).event;
+            let (answer_to, _) = ReturnAddress::here();
+            shard.submit(Pending { event, answer_to }).unwrap();
+        }
+    }
+
+    /// Whether gathering, which may take a minute, has an end when so many events are there at first and
+    /// so many more come a moment later.
+    async fn ends(first: u128, more: u128) -> bool {
+        let shard = Shard::default();
+        submit(&shard, 0..first);
+        let (gathered, ()) = tokio::join!(
+            timeout(MOMENT, shard.gather(Instant::now() + Duration::from_mins(1))),
+            async {
+                sleep(MOMENT / 10).await;
+                submit(&shard, first..first + more);
+            }
+        );
+        gathered.is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_few_events_wait_for_more_and_no_others_do() {
+        let enough = ENOUGH_FOR_A_BATCH as u128;
+        assert!(ends(0, 0).await, "whoever comes after it is not waited for");
+        assert!(ends(enough, 0).await);
+        assert!(ends(1, enough - 1).await);
+        assert!(!ends(1, enough - 2).await, "one is missing");
+        let (shard, until) = (Shard::default(), Instant::now() + MOMENT);
+        submit(&shard, 0..1);
+        shard.gather(until).await;
+        assert!(Instant::now() >= until);
+    }
 }

@@ -1,5 +1,5 @@
 //! The writer of a shard: takes what is queued while the last batch was committing, posts it in one
-//! round trip, and answers.
+//! round trip, and answers. After a few events it waits some milliseconds for more.
 //!
 //! | what happens | what the writer does |
 //! |---|---|
@@ -26,7 +26,9 @@ use super::{
     error::MeteringError,
     event::{Recorded, StoredEvent},
     lanes::{Batch, Pending},
-    limits::{AWAY_AFTER, CONNECTION_PATIENCE, DUPLICATES_EXPECTED, MAX_PAUSE, MIN_PAUSE},
+    limits::{
+        AWAY_AFTER, BATCHES_APART, CONNECTION_PATIENCE, DUPLICATES_EXPECTED, MAX_PAUSE, MIN_PAUSE,
+    },
     recorder::Settle,
     shard::{Call, Shard},
     store::{self, Mode, Posted},
@@ -108,7 +110,9 @@ impl Writer {
             if let Some(wait) = average_wait(&batch.events) {
                 self.admission.usage_waited(wait);
             }
+            let begun = Instant::now();
             self.write(batch).await;
+            self.shard.gather(begun + BATCHES_APART).await;
         }
         if let Some(connection) = self.link.connection.take() {
             store::close(connection).await;
