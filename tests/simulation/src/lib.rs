@@ -3,9 +3,9 @@
 //! What a server decides, the product's own state machines decide: `authorization::slot_state`,
 //! `holdings` and `pool`, `authorization::heartbeat`, `metering::lanes` and `event`,
 //! `catalog::rating`, `accounts::budgets`. What joins them to sockets and to Postgres (`leases.rs`,
-//! `renewing.rs`, `reserving.rs`, `presence/`, `writer.rs`) is asynchronous and is written again in [`world`], step
-//! for step; the database is a model ([`database`]), written from the migrations. [`auditor`] says
-//! whether the promises were kept, with arithmetic of its own.
+//! `renewing.rs`, `reserving.rs`, `presence/`, `writer.rs`) is asynchronous and is written again in
+//! [`world`], step for step; the database is a model ([`database`]), written from the migrations.
+//! [`auditor`] says whether the promises were kept, with arithmetic of its own.
 //!
 //! One generator and one queue decide everything, so that a seed is a run: `scripts/simulate --seed N`
 //! repeats it. `docs/reliability.md` says what is simulated and what is not.
