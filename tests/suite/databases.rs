@@ -37,9 +37,9 @@ async fn every_test_has_a_migrated_database_of_its_own() {
 async fn a_connection_whose_begin_was_given_up_does_not_come_back_with_a_transaction_open() {
     let pool = database::pool::single(fresh_database().await, "test");
     pool.execute("CREATE TABLE written (number integer)").await.unwrap();
-    let (mut given_up, begun) = (0, Instant::now());
+    let (mut given_up, started) = (0, Instant::now());
     while given_up < 3 {
-        assert!(begun.elapsed() < PATIENCE, "nearly each was answered at once");
+        assert!(started.elapsed() < PATIENCE, "nearly each was answered at once");
         let mut connection = pool.acquire().await.unwrap();
         let mut begin = std::pin::pin!(connection.begin());
         // Now and then it is answered at once, on a busy machine many times in a row.
